@@ -1,0 +1,45 @@
+# Every target sets up what it needs, in .venv; the first call takes a few minutes.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+WORKERS ?= 2
+
+.PHONY: demo test test-slow mutants lint types evidence bench train-digits clean
+
+demo: .venv/.demo
+	$(BIN)/python examples/draw_digits.py
+
+test: .venv/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+test-slow: .venv/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+mutants: .venv/.test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutation/run_mutants.py
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.dev
+	$(BIN)/mypy
+
+evidence: .venv/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m evidence --full
+
+train-digits: .venv/.demo
+	$(BIN)/urn train digits --out runs/digits
+
+clean:
+	rm -rf .venv out runs
+
+.venv/.base: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) -e .
+	touch $@
+
+# an extra of pyproject.toml, on top of the base
+.venv/.demo .venv/.test .venv/.dev: .venv/.%: .venv/.base
+	$(PIP) -e ".[$*]"
+	touch $@

@@ -1,0 +1,67 @@
+"""Urn: samplers for diffusion and flow models as plans: compiled, printed, checked in closed form, run by one executor.
+
+```python
+import urn
+
+process = urn.VP.linear()
+model = urn.Model(net, process, predicts="epsilon", shape=(3, 32, 32))
+x = urn.sample(model, "unipc", shape=(64, 3, 32, 32), steps=8, seed=0)
+print(urn.compile_plan("unipc", process, steps=8))
+```
+"""
+
+from urn import exact, grids, metrics, processes
+from urn.comparison import compare
+from urn.compiler import compile_plan
+from urn.conformance import check
+from urn.executor import execute
+from urn.grids import GRIDS
+from urn.guidance import classifier_free_guidance
+from urn.loops import log_likelihood, sample_adaptive
+from urn.method import Method, method
+from urn.methods import METHODS
+from urn.model import Model
+from urn.noise import sample_seeds
+from urn.plan import Draft, Plan, PlanError, register_function
+from urn.probe import PredictionWarning, check_prediction
+from urn.processes import VE, VP, Flow, SubVP, Tabulated, register_process
+from urn.sampling import SamplingError, SamplingInterrupted, sample
+from urn.schemes.x0_map import mapped_x0
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GRIDS",
+    "METHODS",
+    "VE",
+    "VP",
+    "Draft",
+    "Flow",
+    "Method",
+    "Model",
+    "Plan",
+    "PlanError",
+    "PredictionWarning",
+    "SamplingError",
+    "SamplingInterrupted",
+    "SubVP",
+    "Tabulated",
+    "check",
+    "check_prediction",
+    "classifier_free_guidance",
+    "compare",
+    "compile_plan",
+    "exact",
+    "execute",
+    "grids",
+    "log_likelihood",
+    "mapped_x0",
+    "method",
+    "metrics",
+    "processes",
+    "register_function",
+    "register_process",
+    "sample",
+    "sample_adaptive",
+    "sample_seeds",
+]

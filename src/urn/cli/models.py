@@ -1,0 +1,54 @@
+"""Models by the names that `urn sample` takes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+from urn.model import Model
+from urn.processes import VP
+
+
+def _digits() -> Model:
+    from urn.nets import load_digits
+
+    return load_digits()
+
+
+def _digits_exact() -> Model:
+    from urn.exact import digits_mixture
+
+    return digits_mixture().model(VP.linear())
+
+
+MODELS: dict[str, Callable[[], Model]] = {"digits": _digits, "digits-exact": _digits_exact}
+
+
+def open_model(name: str) -> Model:
+    """The model of a name, or in a folder that `urn.nets.save_model` or `urn train digits` wrote.
+
+    Raises:
+        ValueError: there is no such name or folder; it lists what is allowed.
+    """
+    if name in MODELS:
+        return MODELS[name]()
+    from urn.nets import load_digits, load_model
+
+    folder = Path(name)
+    if (folder / "model.json").exists():
+        return load_model(folder)
+    if (folder / "digits.safetensors").exists():
+        return load_digits(folder / "digits.safetensors")
+    if folder.is_dir():
+        raise ValueError(f"folder {name} holds no model that Urn saved: neither model.json nor digits.safetensors")
+    near = difflib.get_close_matches(name, MODELS, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ValueError(f"model={name!r} is unknown; {hint}allowed: {', '.join(MODELS)}, or a folder with a saved model")
+
+
+def class_count(name: str, model: Model) -> int:
+    """How many classes a model can be asked for by `label`; 0 where it takes none."""
+    from urn.nets.denoiser import CLASSES, DigitsDenoiser
+
+    return CLASSES if name == "digits-exact" or isinstance(model.net, DigitsDenoiser) else 0

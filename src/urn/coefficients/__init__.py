@@ -1,0 +1,1 @@
+"""Numbers that methods are made of: phi functions, weights of exponential integrators, tableaus."""

@@ -1,0 +1,251 @@
+"""compile_plan: a method on a process and a grid becomes a plan."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from urn.grids import GridLike, grid_times
+from urn.method import Method, Steps, combine, evaluate
+from urn.nodes import Nodes
+from urn.plan import Apply, Combine, Draft, Evaluate, Law, Node, Noise, Plan, PlanError, Read, Register, Row, Rows
+from urn.plan.rows import Array, freeze_number, map_numbers, without_dead_rows
+from urn.processes import Process
+
+PREFIXES = {"x0": "d", "epsilon": "eps", "score": "s", "v": "v", "velocity": "u"}
+
+
+def compile_plan(
+    method: str | Method | Callable[..., Steps],
+    process: Process,
+    steps: int | None = None,
+    grid: GridLike | None = None,
+    *,
+    final: str | None = None,
+    **options: Any,
+) -> Plan | Any:
+    """Compile a method on a process and a grid to a plan.
+
+    Args:
+        method: a name in `urn.METHODS`, a `Method`, or a generator function of your own.
+        process: the forward process.
+        steps: intervals of the grid, at least 1; may be left out where `grid` is an array of times.
+        grid: a name in `urn.GRIDS`, a function (process, steps) -> times, or a strictly monotone array of times in the
+            process's own t, taken as it is. By default the process's usual one (`urn.grids.default_grid`).
+        final: None to end at the grid's last point, "x0" to evaluate there once more and end at the clean prediction.
+        options: the method's own options.
+
+    Returns:
+        A `Plan`; where the times or an option carry gradients, a `Draft`.
+
+    Raises:
+        ValueError: an unknown name, an option the method does not have, or times it cannot use.
+        PlanError: the rows are inconsistent, or a coefficient has no finite value on this grid.
+
+    Example:
+        >>> plan = compile_plan("dpmpp_2m", VP.linear(), steps=10, grid="lambda")
+        >>> plan.nfe
+        10
+    """
+    chosen = _resolve(method).with_options(**options)
+    if final not in (None, "x0"):
+        raise ValueError(f"final={final!r} must be None or 'x0'")
+    times = grid_times(process, steps, grid)
+    if chosen.stochastic:
+        _refuse_increasing(chosen, times)
+    nodes = Nodes(process, times)
+    compiling = Compiling(nodes, f"{chosen.name} on {process}")
+    last = compiling.run(_ended(chosen, nodes, final))
+    rows = without_dead_rows(compiling.rows_so_far(last))
+    if rows.stochastic:
+        _refuse_increasing(chosen, times)
+    facts = (chosen.name, process)
+    settings = tuple(sorted((name, _setting(value)) for name, value in chosen.options.items()))
+    if _carries_gradient(rows):
+        return Draft(rows.inputs, rows.rows, rows.outputs, *facts, times, settings, chosen.order, chosen.exact_for)
+    inputs, code, outputs = (map_numbers(part, freeze_number) for part in (rows.inputs, rows.rows, rows.outputs))
+    return Plan(inputs, code, outputs, *facts, tuple(times.tolist()), settings, chosen.order, chosen.exact_for)
+
+
+class Compiling:
+    """Rows being collected from a method's generator: names registers, follows nodes and steps, assigns noise streams."""
+
+    def __init__(self, nodes: Nodes, where: str) -> None:
+        start = nodes[0]
+        self.where = where
+        self.rows: list[Row] = []
+        self.places: dict[Register, Node] = {"x": start}
+        self.defined: set[Register] = {"x"}
+        self.law = Law(start, nodes.process.prior_std(start.t))
+        self._step = 0
+        self._names: Counter[str] = Counter()
+        self._streams: set[tuple[float, float, int]] = set()
+        self._walked: list[tuple[float, float]] = []
+
+    def run(self, steps: Steps) -> Register:
+        """List the rows of a generator; its value is the register that it returns."""
+        answer: Any = None
+        while True:
+            try:
+                request = steps.send(answer)
+            except StopIteration as end:
+                return self._known(end.value)
+            if isinstance(request, Read):
+                raise PlanError(
+                    f"{self.where}: the method reads the state, so it has no plan: run it with urn.loops.adaptive"
+                )
+            answer = self.add(request)
+
+    def add(self, request: Row) -> Any:
+        """Name what a row defines, append it, and give back the register (or registers) for the method."""
+        row: Row
+        if not isinstance(request, Row):
+            raise PlanError(f"{self.where}, step {self._step}: the method yielded {request!r}, which is not a row")
+        if isinstance(request, Evaluate):
+            call = self._count("call")
+            outs = tuple((f"{PREFIXES.get(wanted, wanted)}{call}", wanted) for _, wanted in request.outs)
+            row = replace(request, outs=outs, step=self._step)
+            answer: Any = outs[0][0] if len(outs) == 1 else tuple(name for name, _ in outs)
+        elif isinstance(request, Noise):
+            interval = (_plain_time(request.interval[0]), _plain_time(request.interval[1]))
+            stream = self._stream(*interval, request.stream)
+            row = Noise(f"z{self._count('z')}", interval, stream, self._step)
+            answer = row.out
+        else:
+            row = replace(request, out=self._state_name(request), step=self._step)
+            if isinstance(row, Combine):
+                row = replace(row, weights=_merged(row.weights))
+            else:
+                row = replace(row, options=tuple((name, _option(value)) for name, value in row.options))
+            answer = row.out
+            if row.node is not None:
+                self.places[row.out] = row.node
+                if row.node.index is not None:
+                    self._step = row.node.index
+        for register in row.reads:
+            self._known(register)
+        self.rows.append(row)
+        self.defined.update(row.defines)
+        return answer
+
+    def rows_so_far(self, last: Register) -> Rows:
+        """The rows, with `last` as the output `x`."""
+        node = self.places.get(last)
+        if node is None:
+            raise PlanError(f"{self.where}: the method returned {last!r}, which is not a state: give its row a node")
+        return Rows((("x", self.law),), tuple(self.rows), (("x", last, node),))
+
+    def _known(self, register: Any) -> Register:
+        if not isinstance(register, str) or register not in self.defined:
+            raise PlanError(f"{self.where}, step {self._step}: {register!r} is not a register that a yield handed back")
+        return register
+
+    def _count(self, kind: str) -> int:
+        self._names[kind] += 1
+        return self._names[kind]
+
+    def _state_name(self, row: Combine | Apply) -> Register:
+        if row.node is None:
+            return f"c{self._count('c')}"
+        if row.node.index is None:
+            return f"y{self._count('y')}"
+        name = f"x{row.node.index}"
+        times = self._count(name)
+        return name + ("'" * (times - 1) if times < 4 else f"'{times - 1}")
+
+    def _stream(self, start: float, end: float, given: int | None) -> int:
+        """The given stream, or 0 for an interval of the Brownian path not yet walked, or the next fresh one."""
+        free = start > end and all(start <= low or end >= high for high, low in self._walked)
+        fresh = 0 if free else next(i for i in itertools.count(1) if (start, end, i) not in self._streams)
+        stream = fresh if given is None else given
+        self._streams.add((start, end, stream))
+        if stream == 0:
+            self._walked.append((max(start, end), min(start, end)))
+        return stream
+
+
+def _resolve(method: str | Method | Callable[..., Steps]) -> Method:
+    if isinstance(method, Method):
+        return method
+    if isinstance(method, str):
+        from urn.methods import find_method  # the registry imports the methods, which nothing else may
+
+        return find_method(method)
+    if inspect.isgeneratorfunction(method):
+        return Method(method, getattr(method, "func", method).__name__, None, "", stochastic=False)
+    raise ValueError(f"method={method!r} must be a name in urn.METHODS, a Method, or a generator function (nodes, x)")
+
+
+def _refuse_increasing(method: Method, times: Tensor) -> None:
+    if bool(times[0] < times[-1]):
+        start, end = times[0].item(), times[-1].item()
+        raise ValueError(f"method {method.name!r} draws noise and needs decreasing times, not {start} to {end}")
+
+
+def _ended(method: Method, nodes: Nodes, final: str | None) -> Steps:
+    """The method, and after it the jump to the clean prediction where that is asked for."""
+    last = yield from method(nodes, "x")
+    if final == "x0":
+        here = nodes[len(nodes) - 1]
+        if bool(here.sigma == 0):
+            raise ValueError("final='x0' on a grid that ends at sigma = 0: it is clean there; leave `final` out")
+        x0 = yield evaluate(last, here, "x0")
+        one, zero = torch.ones_like(here.alpha), torch.zeros_like(here.sigma)
+        clean = torch.as_tensor(nodes.process.domain[0], dtype=torch.float64)
+        last = yield combine(Node(clean, one, zero), (one, x0))
+    return last
+
+
+def _merged(weights: tuple[tuple[Any, Register], ...]) -> tuple[tuple[Any, Register], ...]:
+    """Each register once, weights of repeats added, as float64 tensors."""
+    total: dict[Register, Any] = {}
+    for weight, register in weights:
+        weight = torch.as_tensor(weight, dtype=torch.float64)
+        total[register] = total[register] + weight if register in total else weight
+    return tuple((weight, register) for register, weight in total.items())
+
+
+def _carries_gradient(plan: Rows) -> bool:
+    found = False
+
+    def look(number: Any) -> Any:
+        nonlocal found
+        found = found or (isinstance(number, Tensor) and number.requires_grad)
+        return number
+
+    map_numbers((plan.inputs, plan.rows, plan.outputs), look)
+    return found
+
+
+def _setting(value: Any) -> Any:
+    """An option as it is written in the plan: numbers, strings and tuples of them; anything else by its name."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_setting(item) for item in value)
+    if isinstance(value, Tensor):
+        return freeze_number(value) if value.ndim == 0 else tuple(value.detach().tolist())
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _setting(value.tolist())
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return getattr(value, "__name__", repr(value))
+
+
+def _option(value: Any) -> Any:
+    """An option of an Apply row as a value that a plan can hold; a tensor may stay, it is frozen with the rows."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_option(item) for item in value)
+    if isinstance(value, np.ndarray):
+        return Array(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _plain_time(t: Any) -> float:
+    return float(t.detach()) if isinstance(t, Tensor) else float(t)

@@ -1,0 +1,73 @@
+"""What the kit checks: a sampler as a callable, with what it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from urn.compiler import compile_plan
+from urn.executor import execute
+from urn.method import Method
+from urn.model import Model
+from urn.noise import SeededNoise
+from urn.plan import Plan
+from urn.processes import Process
+
+Run = Callable[[Model, Tensor, Tensor, Sequence[int]], Tensor]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A sampler and its promises.
+
+    Attributes:
+        name: for the report.
+        run: run(model, x, times, seeds) -> samples: from states x, (B, d) float64, at times[0] to times[-1] of the model's
+            process, one seed per sample. A deterministic sampler leaves the seeds alone.
+        order: nominal global order (of the law, where it is stochastic); None promises nothing.
+        stochastic: whether it draws noise.
+        exact_for: "point" where data that are one point are reproduced exactly on any grid.
+        plan: compiles the sampler where it is one of Urn's, so that its law can be had without sampling.
+    """
+
+    name: str
+    run: Run
+    order: int | None = None
+    stochastic: bool = False
+    exact_for: tuple[str, ...] = ()
+    plan: Callable[[Process, Tensor], Plan] | None = None
+
+    @staticmethod
+    def of_method(method: Method, change: Callable[[Plan], Plan] | None = None) -> Subject:
+        """A method of Urn's, with the facts it is registered with; `change` is applied to every plan it compiles to."""
+
+        def compiled(process: Process, times: Tensor) -> Plan:
+            plan: Plan = compile_plan(method, process, grid=times)
+            return plan if change is None else change(plan)
+
+        def run(model: Model, x: Tensor, times: Tensor, seeds: Sequence[int]) -> Tensor:
+            plan = compiled(model.process, times)
+            noise = SeededNoise(seeds) if plan.stochastic else None
+            result: Tensor = execute(plan, _with_variance(model), {"x": x}, noise)["x"]
+            return result
+
+        options = "".join(f", {name}={value}" for name, value in method.options.items())
+        return Subject(f"{method.name}{options}", run, method.order, method.stochastic, method.exact_for, compiled)
+
+    @staticmethod
+    def of_callable(run: Callable[..., Any], **promises: Any) -> Subject:
+        """Anybody's sampler; `promises` are `order`, `stochastic` and `exact_for`."""
+        return Subject(str(getattr(run, "__name__", repr(run))), run, **promises)
+
+
+def _with_variance(model: Model) -> Model:
+    """The model with a learned variance as second output, midway between small and large, for methods that want it."""
+
+    def net(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return model.net(x, t), torch.zeros_like(x)
+
+    return Model(net, model.process, (model.outputs[0], "variance"), model.shape)

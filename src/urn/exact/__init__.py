@@ -1,0 +1,18 @@
+"""Models known in closed form: their predictions, densities and posteriors under every process."""
+
+from .affine import Affine, AffineNoise, moments
+from .contract import ClosedForm
+from .empirical import Empirical
+from .gaussian import Gaussian
+from .mixture import GaussianMixture, digits_mixture
+
+__all__ = [
+    "Affine",
+    "AffineNoise",
+    "ClosedForm",
+    "Empirical",
+    "Gaussian",
+    "GaussianMixture",
+    "digits_mixture",
+    "moments",
+]

@@ -1,0 +1,135 @@
+"""A model: a network with its process and what it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from urn.plan import PlanError
+from urn.prediction import PREDICTIONS, check_prediction_name
+from urn.processes import Process
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network, the process it was trained for, and what it predicts.
+
+    Attributes:
+        net: called as net(x, t, **conditioning), x of shape (B, *S), t of shape (B,); returns a tensor like x, or a tuple
+            of tensors where `predicts` names several.
+        process: its forward process.
+        predicts: one of "epsilon", "x0", "v", "velocity", "score"; or a tuple of such a name and names of further
+            outputs, as ("epsilon", "variance").
+        shape: the shape S of one sample, where known.
+        label: what the network is shown for a time t; by default t itself. A flow network trained on 0 ... 1000 has
+            `label=lambda t: 1000 * t`.
+        input_scale: what x is multiplied by before the network sees it, as a function of t; by default 1.
+        integer_times: whether the network takes integer times only; a fractional one is then refused.
+
+    Raises:
+        ValueError: `predicts` or `shape` is not one of the above.
+
+    Example:
+        >>> model = Model(lambda x, t: torch.zeros_like(x), VP.linear(), predicts="v", shape=(3, 32, 32))
+    """
+
+    net: Callable[..., Any] = field(repr=False)
+    process: Process
+    predicts: str | tuple[str, ...] = "epsilon"
+    shape: tuple[int, ...] | None = None
+    label: Callable[[Any], Any] | None = None
+    input_scale: Callable[[Any], Any] | None = None
+    integer_times: bool = False
+
+    def __post_init__(self) -> None:
+        check_prediction_name("predicts", self.outputs[0] if self.outputs else None)
+        if not callable(self.net):
+            raise ValueError(f"net={self.net!r} must be callable as net(x, t, **conditioning)")
+        if self.shape is not None:
+            object.__setattr__(self, "shape", check_shape("shape", self.shape))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what the network returns, the prediction first."""
+        return (self.predicts,) if isinstance(self.predicts, str) else tuple(self.predicts)
+
+    def __call__(self, *inputs: Any, t: float | Tensor, **conditioning: Any) -> tuple[Any, ...]:
+        """Call the network at time t; returns its outputs as they are, in the input's dtype.
+
+        Raises:
+            ValueError: it returned another number of outputs, or another shape.
+        """
+        x = inputs[0]
+        if self.input_scale is not None:
+            scale = self.input_scale(t)
+            if isinstance(scale, Tensor) and scale.ndim:  # one time per sample
+                scale = scale.to(x).reshape(-1, *[1] * (x.ndim - 1))
+            scaled: tuple[Any, ...] = tuple(value * scale for value in inputs)
+        else:
+            scaled = inputs
+        result = self.net(*scaled, self.shown(t, x), **conditioning)
+        outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
+        if len(outputs) != len(self.outputs):
+            raise ValueError(f"the network returned {len(outputs)} outputs, the model says {self.outputs}")
+        found, expected = (getattr(value, "shape", None) for value in (outputs[0], x))
+        if found != expected:
+            what = type(outputs[0]).__name__ if found is None else f"shape {tuple(found)}"
+            raise ValueError(f"the network returned {what} for x of shape {tuple(expected or ())}")
+        return tuple(o.to(x.dtype) for o in outputs) if isinstance(x, Tensor) else outputs
+
+    def shown(self, t: float | Tensor, x: Any) -> Any:
+        """The time that the network is shown: `label(t)` for every sample of x, in float32 where x is of half precision."""
+        value = t if self.label is None else self.label(t)
+        if self.integer_times:  # 57 may come as 56.99999999999999, which a cast would make 56
+            value = torch.round(value) if isinstance(value, Tensor) else round(value)
+        if isinstance(x, Tensor):
+            dtype = torch.long if self.integer_times else torch.float32 if x.dtype in HALF else x.dtype
+            if isinstance(value, Tensor):  # a learned time, carrying its gradient, or one time per sample
+                return value.to(device=x.device, dtype=dtype).reshape(-1).expand(x.shape[0])
+            return torch.full((x.shape[0],), value, dtype=dtype, device=x.device)
+        return (
+            np.full(x.shape[0], value, dtype=np.int64 if self.integer_times else x.dtype)
+            if hasattr(x, "shape")
+            else value
+        )
+
+    def check_time(self, t: float | Tensor) -> None:
+        """Refuse a fractional time where the network takes integers only.
+
+        Raises:
+            PlanError: naming the time and grids that suit the network.
+        """
+        if not self.integer_times:
+            return
+        label = t if self.label is None else self.label(t)
+        value = float(label.detach() if isinstance(label, Tensor) else label)
+        if abs(value - round(value)) > 1e-6:
+            raise PlanError(
+                f"the network takes integer times and would be shown {value!r}: use grid='trailing', 'linspace' or "
+                "'leading', urn.grids.rounded(...) around another, or an array of integers"
+            )
+
+
+def check_shape(name: str, shape: Any) -> tuple[int, ...]:
+    """A shape as a tuple of positive integers.
+
+    Raises:
+        ValueError: naming the argument and the value.
+    """
+    try:
+        sizes = tuple(int(size) for size in shape)
+    except (TypeError, ValueError):
+        sizes = ()
+    if not sizes or any(size < 1 for size in sizes) or sizes != tuple(shape):
+        raise ValueError(f"{name}={shape!r} must be a tuple of positive integers")
+    return sizes
+
+
+__all__ = ["PREDICTIONS", "Model", "check_shape"]

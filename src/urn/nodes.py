@@ -1,0 +1,73 @@
+"""The numbers that a method sees: t, alpha, sigma and lambda at the points of the grid, and anywhere in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from urn.plan import Node
+from urn.processes import Process
+
+
+class Nodes:
+    """The grid's points on a process, noise end first. `nodes[i]` is a `Node` of float64 scalar tensors.
+
+    Args:
+        process: the forward process.
+        times: the grid, a float64 tensor of shape (steps + 1,); it may carry gradients.
+    """
+
+    def __init__(self, process: Process, times: Tensor) -> None:
+        self.process = process
+        self.times = times
+        alphas, sigmas, lambdas = process.alpha(times), process.sigma(times), process.lambda_(times)
+        self._nodes = []
+        for index, numbers in enumerate(zip(times, alphas, sigmas, lambdas, strict=True)):
+            node = Node(numbers[0], numbers[1], numbers[2], index)
+            node.__dict__["lambda_"] = numbers[3]  # the process's own lambda, rather than log(alpha / sigma) again
+            self._nodes.append(node)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __getitem__(self, index: int) -> Node:
+        return self._nodes[index]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes)
+
+    def steps(self) -> Iterator[tuple[Node, Node]]:
+        """The intervals of the grid as pairs (cur, next)."""
+        return zip(self._nodes[:-1], self._nodes[1:], strict=True)
+
+    def at(self, t: Tensor) -> Node:
+        """The node at time t, on the grid or not."""
+        return Node(t, self.process.alpha(t), self.process.sigma(t))
+
+    def at_lambda(self, l: Tensor) -> Node:
+        """The node at which log(alpha / sigma) = l."""
+        return self.at(self.process.t_of_lambda(l))
+
+    def between(self, cur: Node, next: Node, fraction: float) -> Node:
+        """The node at a fraction of the step: in lambda, or where that is infinite at an end in sigma/(alpha + sigma)."""
+        if touches_end(cur, next):
+            share = torch.lerp(noise_share(cur), noise_share(next), fraction)
+            return self.at_lambda(torch.log1p(-share) - torch.log(share))
+        return self.at_lambda(torch.lerp(cur.lambda_, next.lambda_, fraction))
+
+    def velocity_weights(self, node: Node) -> tuple[Tensor, Tensor]:
+        """(alpha', sigma') at a node: dx/dt = alpha' x0 + sigma' epsilon."""
+        return self.process.velocity_weights(node.t)
+
+
+def noise_share(node: Node) -> Tensor:
+    """sigma / (alpha + sigma), in [0, 1] and finite at both ends of every process; on a flow it is t."""
+    share: Tensor = node.sigma / (node.alpha + node.sigma)
+    return share
+
+
+def touches_end(*nodes: Node) -> bool:
+    """Whether lambda is infinite at one of the nodes."""
+    return any(bool((node.alpha == 0).any()) or bool((node.sigma == 0).any()) for node in nodes)

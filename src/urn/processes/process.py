@@ -1,0 +1,139 @@
+"""What a process is, and how one is named in JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+Times = float | Tensor
+
+
+class Process(Protocol):
+    """How data become noise: x_t = alpha_t x0 + sigma_t epsilon, with x0 the data and epsilon ~ N(0, I).
+
+    All functions take a float or a tensor of times and return float64 tensors of the same shape, differentiable in t.
+    At alpha_t = 0, lambda_t is -inf; at sigma_t = 0 it is +inf.
+
+    Attributes:
+        t_start: time at the noise end, where sampling starts.
+        t_end: time at the data end. Sampling runs from t_start to t_end.
+        t_finite: the pair of times, noise end first, between which lambda is finite. Grids in lambda run between them.
+        domain: the smallest and the largest time at which alpha and sigma are defined.
+    """
+
+    @property
+    def t_start(self) -> float: ...
+    @property
+    def t_end(self) -> float: ...
+    @property
+    def t_finite(self) -> tuple[float, float]: ...
+    @property
+    def domain(self) -> tuple[float, float]: ...
+    def __hash__(self) -> int: ...
+
+    def alpha(self, t: Times) -> Tensor:
+        """The weight of the data, alpha_t >= 0."""
+        ...
+
+    def sigma(self, t: Times) -> Tensor:
+        """The weight of the noise, sigma_t >= 0."""
+        ...
+
+    def lambda_(self, t: Times) -> Tensor:
+        """lambda_t = log(alpha_t / sigma_t): half the log signal-to-noise ratio."""
+        ...
+
+    def t_of_lambda(self, l: Times) -> Tensor:
+        """The inverse of `lambda_`."""
+        ...
+
+    def velocity_weights(self, t: Times) -> tuple[Tensor, Tensor]:
+        """The derivatives (alpha'_t, sigma'_t): dx_t/dt = alpha'_t x0 + sigma'_t epsilon."""
+        ...
+
+    def prior_std(self, t: Times) -> Tensor:
+        """Standard deviation of the Gaussian from which sampling starts when it starts at time t."""
+        ...
+
+
+_KINDS: dict[str, Callable[[Mapping[str, Any]], Process]] = {}
+
+P = TypeVar("P", bound=type)
+
+
+def register_process(kind: str) -> Callable[[P], P]:
+    """Let processes of a frozen dataclass be written to JSON under `kind`, and read back.
+
+    The dataclass's fields must be JSON values (tuples are read back as tuples).
+
+    Example:
+        >>> @register_process("my-process")
+        ... @dataclass(frozen=True)
+        ... class MyProcess: ...
+    """
+
+    def register(cls: P) -> P:
+        cls.kind = kind  # type: ignore[attr-defined]
+        _KINDS[kind] = lambda fields: cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        return cls
+
+    return register
+
+
+def process_to_json(process: Process) -> dict[str, Any]:
+    """The process as a JSON object, `{"kind": ..., **fields}`.
+
+    Raises:
+        ValueError: its class was not registered with `register_process`.
+    """
+    kind = getattr(process, "kind", None)
+    if kind not in _KINDS:
+        raise ValueError(f"process {process!r} cannot be written: decorate its class with @register_process(name)")
+    return {"kind": kind, **asdict(process)}  # type: ignore[call-overload]
+
+
+def process_from_json(data: Mapping[str, Any]) -> Process:
+    """The process that `process_to_json` wrote.
+
+    Raises:
+        ValueError: the kind is unknown, or its fields are not the ones that it has.
+    """
+    fields = dict(data)
+    kind = fields.pop("kind", None)
+    if kind not in _KINDS:
+        raise ValueError(f"process kind {kind!r} is unknown; known: {', '.join(sorted(_KINDS))}")
+    try:
+        return _KINDS[kind](fields)
+    except TypeError as error:
+        raise ValueError(f"process {kind!r}: {error}") from None
+
+
+def as_float64(t: Times) -> Tensor:
+    """Times as a float64 tensor on the CPU, keeping gradients."""
+    return torch.as_tensor(t, dtype=torch.float64, device="cpu")
+
+
+def safe_sqrt(x: Tensor) -> Tensor:
+    """sqrt(x) with gradient 0, not inf, where x = 0: an end of a grid must not turn every gradient into nan."""
+    positive = x > 0
+    return torch.where(positive, torch.sqrt(torch.where(positive, x, torch.ones_like(x))), torch.zeros_like(x))
+
+
+def log_ratio(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """lambda = log(alpha / sigma), -inf at alpha = 0 and +inf at sigma = 0, with gradient 0 at both."""
+    inside = (alpha > 0) & (sigma > 0)
+    one = torch.ones_like(alpha)
+    finite = torch.log(torch.where(inside, alpha, one)) - torch.log(torch.where(inside, sigma, one))
+    infinite = torch.where(alpha > 0, torch.full_like(alpha, torch.inf), torch.full_like(alpha, -torch.inf))
+    return torch.where(inside, finite, infinite)
+
+
+def check_positive(**values: float) -> None:
+    """Refuse parameters that are not positive finite numbers, by name."""
+    for name, value in values.items():
+        if not (isinstance(value, (int, float)) and 0 < value < float("inf")):
+            raise ValueError(f"{name}={value!r} must be a positive finite number")

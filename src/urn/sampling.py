@@ -1,0 +1,260 @@
+"""sample: the front door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from urn.arithmetic import weighted_sum
+from urn.compiler import compile_plan
+from urn.executor import Watch, execute
+from urn.grids import GridLike
+from urn.method import Method, Steps
+from urn.model import Model, check_shape
+from urn.noise import NoiseSource, check_seeds, make_source, sample_seeds
+from urn.plan import Array, Evaluate, Row, Rows
+from urn.probe import first_look, judge_run
+
+
+class SamplingError(RuntimeError):
+    """The model returned nan or infinity. What was drawn is kept.
+
+    Attributes:
+        samples: every sample drawn so far, those that are not finite included.
+        finite: for each, whether it is.
+    """
+
+    def __init__(self, message: str, samples: Tensor, finite: Tensor) -> None:
+        super().__init__(message)
+        self.samples, self.finite = samples, finite
+
+
+class SamplingInterrupted(KeyboardInterrupt):
+    """Sampling was interrupted; `samples` holds the batches that were finished, None where there is none.
+
+    Sample i depends on its own seed alone: to go on, draw the rest with `seeds=urn.sample_seeds(seed, rest, first=done)`.
+    """
+
+    def __init__(self, samples: Tensor | None) -> None:
+        super().__init__("sampling was interrupted")
+        self.samples = samples
+
+
+def sample(
+    model: Model,
+    plan: Rows | str | Method | Callable[..., Steps],
+    shape: Sequence[int] | None = None,
+    *,
+    seed: int = 0,
+    seeds: Sequence[int] | None = None,
+    start: Tensor | None = None,
+    steps: int | None = None,
+    grid: GridLike | None = None,
+    final: str | None = None,
+    noise: str | NoiseSource = "seeded",
+    conditioning: Mapping[str, Any] | None = None,
+    batch_size: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+    watch: Watch | None = None,
+    gradients: bool = False,
+    **options: Any,
+) -> Tensor:
+    """Draw samples from a model with a plan, or with a method that is compiled on the spot.
+
+    Args:
+        model: the model.
+        plan: a plan, or what `compile_plan` takes as its method; then `steps`, `grid`, `final` and `options` go to it.
+        shape: shape of all samples, (B, *S); by default (1, *model.shape), or one sample per entry of `seeds`.
+        seed: the samples' seeds are made from it (`urn.sample_seeds`); sample i is the same whatever B is.
+        seeds: or one seed per sample: its noise is then the same bit for bit in whatever batch it is drawn.
+        start: the state at the plan's first node, (B, *S), instead of noise of the process's prior std; it sets dtype
+            and device.
+        noise: "seeded"; "brownian", where coarse and fine grids share one path; "fast", the device's own generator, which
+            makes a sample depend on its batch; or a source of your own.
+        conditioning: keyword arguments for the network; tensors whose first size is B are split with the batch.
+        batch_size: samples at a time, by default all.
+        dtype, device: of the states, where `start` is not given.
+        progress: show a bar, one tick per model call.
+        watch: called after each row with the row and the live registers.
+        gradients: keep the graph, so that samples can be differentiated in the start, the network's parameters, and a
+            Draft's coefficients; memory then grows with the model calls.
+
+    Returns:
+        The samples, (B, *S).
+
+    Raises:
+        ValueError: an argument is wrong; nothing was drawn.
+        PlanError: the plan is for another process, or the network cannot give what it wants.
+        SamplingError: the model returned nan or infinity; it names row and time, and keeps what was drawn.
+        SamplingInterrupted: a KeyboardInterrupt came; it keeps the batches that were finished.
+
+    Example:
+        >>> x = sample(model, "unipc", shape=(64, 1, 8, 8), steps=8, seed=0)
+    """
+    _check_kinds(model, dtype, device, conditioning, watch)
+    if not isinstance(plan, Rows):
+        plan = compile_plan(plan, model.process, steps, grid, final=final, **options)
+    elif given := [*options, *(n for n, v in (("steps", steps), ("grid", grid), ("final", final)) if v is not None)]:
+        raise ValueError(f"{', '.join(given)}: given beside a compiled plan; pass them to compile_plan")
+    seeds = None if seeds is None else check_seeds("seeds", seeds)
+    size = _full_shape(model, shape, start, seeds)
+    if start is None:
+        _check_prior(plan)
+    all_seeds = sample_seeds(seed, size[0]) if seeds is None else seeds
+    if len(all_seeds) != size[0]:
+        raise ValueError(f"seeds: {len(all_seeds)} given for a batch of {size[0]} samples; one each is needed")
+    batch = size[0] if batch_size is None else batch_size
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise ValueError(f"batch_size={batch_size!r} must be an integer of at least 1")
+    like = torch.empty(size[1:], dtype=dtype, device=device) if start is None else start[0]
+    probe = first_look(model)
+    looked_at = model if probe is None else replace(model, net=probe)
+    job = _Job(looked_at, plan, all_seeds, start, like, noise, conditioning or {})
+    with torch.set_grad_enabled(gradients):
+        samples = _run(job, batch, progress, watch)
+    if probe is not None and probe.notes:
+        judge_run(model, plan, probe, samples)
+    return samples
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that determines the samples; any part of them can be drawn, and drawn again."""
+
+    model: Model
+    plan: Rows
+    seeds: tuple[int, ...]
+    start: Tensor | None
+    like: Tensor
+    noise: str | NoiseSource
+    conditioning: Mapping[str, Any]
+
+    def draw(self, part: slice, watch: Watch | None) -> Tensor:
+        """The samples of a slice of the batch."""
+        seeds = self.seeds[part]
+        like = self.like.expand(len(seeds), *self.like.shape)
+        source = make_source(self.noise, seeds, self.plan, like.device)
+        if self.start is None:
+            law = dict(self.plan.inputs)["x"]
+            t = 0.0 if law.node is None else law.node.t
+            t = float(t.detach() if isinstance(t, Tensor) else t)
+            x = weighted_sum(((law.std, "z"),), {"z": source.normal((t, t), 0, like)})
+        else:
+            x = self.start[part]
+        split = {
+            name: value[part] if isinstance(value, Tensor) and value.shape[:1] == (len(self.seeds),) else value
+            for name, value in self.conditioning.items()
+        }
+        drawn: Tensor = execute(self.plan, self.model, {"x": x}, source, conditioning=split, watch=watch)["x"]
+        return drawn
+
+
+def _run(job: _Job, batch: int, progress: bool, watch: Watch | None) -> Tensor:
+    count = len(job.seeds)
+    calls = sum(isinstance(row, Evaluate) for row in job.plan.rows)
+    finished: list[Tensor] = []
+    with _bar(progress, calls * -(-count // batch)) as bar:
+
+        def look(row: Row, registers: Mapping[str, Any]) -> None:
+            if bar is not None and isinstance(row, Evaluate):
+                bar.update()
+            if watch is not None:
+                watch(row, registers)
+
+        for first in range(0, count, batch):
+            part = slice(first, min(first + batch, count))
+            try:
+                finished.append(job.draw(part, look if watch is not None or bar is not None else None))
+            except KeyboardInterrupt:
+                raise SamplingInterrupted(torch.cat(finished) if finished else None) from None
+            good = torch.isfinite(finished[-1]).flatten(1).all(1)
+            if not bool(good.all()):
+                samples = torch.cat(finished)
+                finite = torch.isfinite(samples).flatten(1).all(1)
+                raise SamplingError(_blame(job, part, good), samples, finite)
+    return torch.cat(finished) if len(finished) > 1 else finished[0]
+
+
+def _blame(job: _Job, part: slice, good: Tensor) -> str:
+    """Draw the batch again, looking at every register, to name the row where nan or infinity first came up."""
+    found: list[str] = []
+
+    def look(row: Row, registers: Mapping[str, Any]) -> None:
+        for register in row.defines:
+            if not found and not bool(torch.isfinite(registers[register]).all()):
+                what = f"the model returned {dict(row.outs)[register]} as" if isinstance(row, Evaluate) else row.kind
+                time = f" at t = {float(row.t):.6g}" if isinstance(row, Evaluate) else ""
+                found.append(f"step {row.step}{time}: {what} {register}, which is nan or infinite")
+
+    job.draw(part, look)
+    bad = (~good).nonzero().flatten() + part.start
+    where = found[0] if found else "it did not come up again on a second run: the model is not deterministic"
+    return (
+        f"{len(bad)} of {len(good)} samples (first: {int(bad[0])}) are not finite; {where}. `.samples` keeps them all"
+    )
+
+
+def _check_kinds(model: Any, dtype: Any, device: Any, conditioning: Any, watch: Any) -> None:
+    """Refuse arguments that are not of their kind, by name."""
+    if not isinstance(model, Model):
+        raise ValueError(f"model={model!r} must be a Model: urn.Model(net, process, predicts=...)")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype={dtype!r} must be a floating-point type, as torch.float32")
+    try:
+        torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device={device!r}: {error}") from None
+    if conditioning is not None and not isinstance(conditioning, Mapping):
+        raise ValueError(f"conditioning={conditioning!r} must be a mapping of names to values")
+    if watch is not None and not callable(watch):
+        raise ValueError(f"watch={watch!r} must be callable as watch(row, registers)")
+
+
+def _check_prior(plan: Rows) -> None:
+    """Refuse to draw the start of a plan that starts from something else than the process's prior."""
+    law, end = dict(plan.inputs)["x"], plan.outputs[0][2]
+    upwards = law.node is not None and not isinstance(law.node.t, Array) and law.node.t < end.t
+    if law.mean or upwards:
+        raise ValueError(
+            "start=None: this plan runs from data to noise, or from another input; pass the state that it starts from"
+        )
+
+
+def _full_shape(
+    model: Model, shape: Sequence[int] | None, start: Tensor | None, seeds: Sequence[int] | None
+) -> tuple[int, ...]:
+    """The batch's shape from what was given, checked against the model's own."""
+    if start is not None:
+        if not isinstance(start, Tensor) or not start.dtype.is_floating_point or start.ndim < 2:
+            what = f"{start.dtype} of shape {tuple(start.shape)}" if isinstance(start, Tensor) else type(start).__name__
+            raise ValueError(f"start={what} must be a floating-point tensor of shape (B, *S)")
+        if shape is not None and tuple(shape) != tuple(start.shape):
+            raise ValueError(f"shape={tuple(shape)} differs from that of start, {tuple(start.shape)}")
+        size = check_shape("start.shape", tuple(start.shape))
+    elif shape is not None:
+        size = check_shape("shape", shape)
+    elif model.shape is not None:
+        size = (1 if seeds is None else len(seeds), *model.shape)
+    else:
+        raise ValueError("shape=None, and the model does not know its own: pass shape=(B, *S)")
+    if len(size) < 2 or size[0] < 1:
+        raise ValueError(f"shape={size} must be (B, *S): the number of samples, at least 1, and the shape of one")
+    if model.shape is not None and size[1:] != model.shape:
+        name = "shape" if start is None else "start"
+        raise ValueError(f"{name}={size}: this model's samples have shape {model.shape}, so (B, {str(model.shape)[1:]}")
+    return size
+
+
+def _bar(progress: bool, total: int) -> Any:
+    if not progress:
+        return nullcontext()
+    from tqdm.auto import tqdm
+
+    return tqdm(total=total, desc="sampling", unit="call")
