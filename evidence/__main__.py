@@ -1,4 +1,4 @@
-"""`python -m evidence [--only TEXT] [--full] [--json FILE] [--list]`: run the cases, print the table, write docs/evidence.md."""
+"""`python -m evidence [--only TEXT] [--full] [--json FILE] [--list]`: run the cases, print them, write docs/evidence.md."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m evidence", description=__doc__)
-    parser.add_argument("--only", default="", help="cases with this text in their title or source; the page is not written")
+    parser.add_argument(
+        "--only", default="", help="cases with this text in their title or source; the page is not written"
+    )
     parser.add_argument("--full", action="store_true", help="full sizes: minutes instead of seconds a case")
     parser.add_argument("--json", help="write the records to this file")
     parser.add_argument("--list", action="store_true", help="list the titles and stop")

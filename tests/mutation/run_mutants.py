@@ -1,8 +1,8 @@
 """`python tests/mutation/run_mutants.py [NAME ...]`: every mutant of every method; exit 1 if one survives unexplained.
 
 A mutant is first shown to the plan's own check at construction, then to the conformance kit on VP and on a flow. What
-survives these is put in the place of its method, and the tests that compare methods with their papers' formulas and with each
-other are run.
+survives these is put in the place of its method, and the tests that compare methods with their papers' formulas and with
+each other are run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The quick part of the mutation test: some coefficients of every method, 1 % larger, must be noticed. All: `make mutants`."""
+"""The quick part of the mutation test: coefficients of each method, 1 % larger, must be noticed. All: `make mutants`."""
 
 from __future__ import annotations
 

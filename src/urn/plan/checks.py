@@ -79,7 +79,7 @@ def check_point_mass(where: str, plan: Rows, process: Process) -> None:
 
 
 def is_straight(process: Process, times: Sequence[float]) -> bool:
-    """Whether alpha and sigma are linear in t, so that data of one point move along straight lines: VE and rectified flow."""
+    """Whether alpha and sigma are linear in t, so that data of one point move on straight lines: VE, rectified flow."""
     slopes = [process.velocity_weights(t) for t in (times[0], sum(times) / len(times), times[-1])]
     return all(abs(float(a - slopes[0][i])) < 1e-12 for pair in slopes for i, a in enumerate(pair))
 
