@@ -34,7 +34,8 @@ def standard_normals(seeds: Sequence[int], identity: tuple[int, int, int], count
         device: where to compute; the result is the same.
     """
     blocks = -(-count // 4)
-    keys = torch.tensor([[seed & MASK, seed >> 32] for seed in seeds], dtype=torch.int64, device=device).reshape(-1, 2)
+    words = np.asarray(seeds, dtype=np.uint64)
+    keys = torch.from_numpy(np.stack([words & np.uint64(MASK), words >> np.uint64(32)], 1).astype(np.int64)).to(device)
     out = torch.empty((len(seeds), blocks, 4), dtype=torch.float64, device=device)
     rows, columns = (max(1, CHUNK // blocks), CHUNK) if device.type == "cpu" else (max(1, len(seeds)), blocks)
     for row in range(0, len(seeds), rows):

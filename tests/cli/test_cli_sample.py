@@ -262,6 +262,9 @@ def test_ctrl_c_in_a_process_of_its_own(tmp_path):
         [Path(sys.executable).with_name("urn"), *command, tmp_path / "parts"],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where the tests run in the background
     )
     partial = tmp_path / "parts" / "samples.partial"
     deadline = time.monotonic() + 60

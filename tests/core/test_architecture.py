@@ -75,7 +75,7 @@ BELOW = {
     "urn.noise": {"urn.philox", "urn.plan", "urn.processes"},
     "urn.model": {"urn.plan", "urn.prediction", "urn.processes"},
     "urn.guidance": {"urn.model"},
-    "urn.coefficients": {"urn.coefficients", "urn.nodes", "urn.plan"},
+    "urn.coefficients": {"urn.coefficients", "urn.nodes", "urn.plan", "urn.processes"},
     "urn.schemes": {"urn.schemes", "urn.coefficients", "urn.method", "urn.nodes", "urn.plan"},
     "urn.methods": {
         "urn.methods",
