@@ -1,6 +1,6 @@
 """A pytest plugin: run any tests with one mutant in place of its method.
 
-`URN_MUTANT='[name, place, [roles], term]' pytest -p mutant_plugin tests/methods/test_published.py`
+`URN_MUTANT='[name, place, [roles], term]' pytest -p mutant_plugin tests/methods/test_published_*.py`
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ import urn
 from urn.methods import ALIASES
 
 HERE = Path(__file__).parent
-TESTS = [str(HERE.parent / "methods" / name) for name in ("test_published.py", "test_equalities.py")]
+TESTS = sorted(
+    str(path) for kind in ("published", "equal") for path in (HERE.parent / "methods").glob(f"test_{kind}_*.py")
+)
 PROCESSES = (urn.VP.linear(), urn.Flow())
 
 # survivors of everything, and why nothing can notice them
