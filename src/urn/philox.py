@@ -34,8 +34,9 @@ def standard_normals(seeds: Sequence[int], identity: tuple[int, int, int], count
         device: where to compute; the result is the same.
     """
     blocks = -(-count // 4)
-    words = np.asarray(seeds, dtype=np.uint64)
-    keys = torch.from_numpy(np.stack([words & np.uint64(MASK), words >> np.uint64(32)], 1).astype(np.int64)).to(device)
+    wide = np.asarray(seeds, dtype=np.uint64)
+    halves = np.stack([wide & np.uint64(MASK), wide >> np.uint64(32)], 1)
+    keys = torch.from_numpy(halves.astype(np.int64)).to(device)
     out = torch.empty((len(seeds), blocks, 4), dtype=torch.float64, device=device)
     rows, columns = (max(1, CHUNK // blocks), CHUNK) if device.type == "cpu" else (max(1, len(seeds)), blocks)
     for row in range(0, len(seeds), rows):
