@@ -17,7 +17,7 @@ from urn.conformance import check
 from urn.executor import execute
 from urn.grids import GRIDS
 from urn.guidance import classifier_free_guidance
-from urn.loops import log_likelihood, sample_adaptive
+from urn.loops import log_likelihood, rollout, sample_adaptive
 from urn.method import Method, method
 from urn.methods import METHODS
 from urn.model import Model
@@ -26,6 +26,7 @@ from urn.plan import Draft, Plan, PlanError, register_function
 from urn.probe import PredictionWarning, check_prediction
 from urn.processes import VE, VP, Flow, SubVP, Tabulated, register_process
 from urn.sampling import SamplingError, SamplingInterrupted, sample
+from urn.schemes.stretches import mixed, noise_shares, varied
 from urn.schemes.x0_map import mapped_x0
 
 __version__ = "0.1.0"
@@ -58,10 +59,14 @@ __all__ = [
     "mapped_x0",
     "method",
     "metrics",
+    "mixed",
+    "noise_shares",
     "processes",
     "register_function",
     "register_process",
+    "rollout",
     "sample",
     "sample_adaptive",
     "sample_seeds",
+    "varied",
 ]

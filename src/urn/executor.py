@@ -47,7 +47,7 @@ def execute(
         inputs: a value for every input of the plan; `x` is the start. Anything with `+` and `*` by numbers runs.
         noise: where Noise rows come from; needed only by plans that have some.
         conditioning: keyword arguments for the networks.
-        watch: called after every row with the row and the live registers.
+        watch: called after every row with the row and the live registers; what it puts there, later rows read.
 
     Returns:
         The plan's outputs by name.

@@ -133,10 +133,12 @@ def number(name: str, value: Any, low: float, high: float = math.inf, ends: bool
     return value
 
 
-def at_least_one(name: str, value: Any) -> int:
-    """An option that must be an integer of at least 1, or a ValueError that names it."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r} must be an integer of at least 1")
+def at_least_one(name: str, value: Any, most: int | None = None) -> int:
+    """An option that must be an integer of at least 1, and at most `most`, or a ValueError that names it."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or (most is not None and value > most):
+        raise ValueError(
+            f"{name}={value!r} must be an integer {'of at least 1' if most is None else f'from 1 to {most}'}"
+        )
     return value
 
 
@@ -165,7 +167,8 @@ def apply(function: str, *inputs: Register, node: Node | None = None, **options:
     return Apply("", function, inputs, tuple(sorted(options.items())), node)
 
 
-def one_of(name: str, value: Any, allowed: Iterable[str]) -> None:
-    """Refuse an option that is not one of the names allowed, with a ValueError that lists them."""
+def one_of(name: str, value: Any, allowed: Iterable[str]) -> str:
+    """An option that must be one of the names allowed, or a ValueError that lists them."""
     if value not in tuple(allowed):
         raise ValueError(f"{name}={value!r} must be one of {', '.join(allowed)}")
+    return str(value)

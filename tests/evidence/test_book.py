@@ -6,12 +6,12 @@ import json
 import sys
 from pathlib import Path
 
-import evidence.__main__ as program
 import pytest
+
+import evidence.__main__ as program
+from evidence import book
 from evidence.book import Case, Finding, Result
 from evidence.page import page
-
-from evidence import book
 
 HOLDS = Finding("snow is white", "white", "measured white 1.5", True)
 FAILS = Finding("grass is red", "red", "measured green 2.5", False, "chlorophyll")

@@ -10,11 +10,11 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
-from evidence.book import Finding, Result, all_cases, run_case
-from evidence.cases import annealed_langevin, beta_sampling, iddpm, score_sde, zero_terminal_snr
 from torch import Tensor
 
 import urn
+from evidence.book import Finding, Result, all_cases, run_case
+from evidence.cases import annealed_langevin, beta_sampling, iddpm, score_sde, zero_terminal_snr
 from urn.exact import Gaussian
 from urn.plan import FUNCTIONS
 from urn.processes import VP

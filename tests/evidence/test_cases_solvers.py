@@ -12,13 +12,13 @@ import re
 import numpy as np
 import pytest
 import torch
+
+import urn
 from evidence.book import all_cases, run_case
 from evidence.cases import ddim, dpm_solver, dpmpp, unipc
 from evidence.findings import contest, fitted_order, ratios_below_one, same_ends
 from evidence.line_law import scores, states_of, wasserstein_on_line
 from evidence.measure import TIMES, WHOLE, lambda_times, plane_course, rms
-
-import urn
 from urn.exact import Gaussian, GaussianMixture, digits_mixture, moments
 from urn.processes import VP, linear_betas
 

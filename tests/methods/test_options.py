@@ -36,11 +36,23 @@ BAD: dict[str, list[Any]] = {
     "corrections": COUNT,
     "repeats": COUNT,
     "order": COUNT,
+    "corrector": [-1, 1.5, 2.0, NAN, "2", [2], True],
+    "tau": [-0.1, NAN, INF, (1.0, 2.0, 1.0), (1.0, 0.5), (-1.0, 0.1, 1.0), (1.0, NAN, 2.0), *NOT_NUMBERS],
+    "phi": ["er_sde_6", "", None, 1, True, ["ode"]],
+    "known": COUNT,
+    "c2": [-0.1, 0, 1.5, NAN, INF, -INF, *NOT_NUMBERS],
+    "c3": [-0.1, 0, 1.5, NAN, INF, -INF, *NOT_NUMBERS],
+    "gamma": NOT_NEGATIVE,
+    "beta": [0, *UNIT],
+    "tableau": ["rk5", "", None, 1, True],
+    "clock": ["lambda", "", None, 1, True],
+    "rounds": [value for value in COUNT if value is not None],
     "prediction": PREDICTION,
     "size": ["bh3", "BH1", None, 1],
     "variable": ["rho", "", None, 1],
 }
-IN_UNIT = {"ddim", "euler_ancestral"}  # their eta ends at 1; elsewhere it may be larger
+PLAIN = {"rk38": "ralston_4", "pareschi_russo": "qin_zhang"}  # another tableau for those that have the one tried first
+IN_UNIT = {"ddim", "euler_ancestral", "cps", "cps_vanishing"}  # their eta ends at 1; elsewhere it may be larger
 NAMES = [name for name in METHODS if name not in ALIASES]
 
 
@@ -56,7 +68,9 @@ def covered() -> list[tuple[str, str]]:
 
 
 # families whose options are not listed here have tests of their own, each in a file named in this table
-ELSEWHERE: dict[str, str] = {}
+ELSEWHERE: dict[str, str] = {
+    **dict.fromkeys(("sit_sde", "flow_grpo", "restart"), "test_published_flow_sde.py"),
+}
 
 
 @pytest.mark.parametrize(("name", "option"), covered(), ids=str)
@@ -114,13 +128,28 @@ def test_a_good_option_changes_the_plan(name: str, option: str) -> None:
         "corrections": 2,
         "repeats": 2,
         "order": 2,
+        "corrector": 2,
+        "tau": 0.37,
+        "phi": "sde",
+        "known": 3,
+        "c2": 0.37,
+        "c3": 0.6,
+        "gamma": 1.3,
+        "beta": 0.37,
+        "tableau": "pareschi_russo" if METHODS[name].function is METHODS["gauss_legendre_2"].function else "rk38",
+        "clock": "t",
+        "rounds": 9,
         "prediction": "epsilon",
         "size": "bh1",
         "variable": "ratio",
     }
     fixed = {**METHODS[name].defaults, **METHODS[name].fixed}
     value = (
-        others[option] if fixed[option] != others[option] else {"order": 3, "prediction": "x0", "size": "bh2"}[option]
+        others[option]
+        if fixed[option] != others[option]
+        else {"order": 3, "known": 2, "prediction": "x0", "size": "bh2", "corrector": 3, "tableau": PLAIN.get(name)}[
+            option
+        ]
     )
     if option == "size" and (fixed["order"] > 3 if name.startswith("unipc") else fixed["order"] != 2):
         return  # B(h) stands in steps with one extra point alone, and a lifted start has none

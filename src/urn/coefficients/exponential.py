@@ -171,6 +171,23 @@ def published_third(form: Form, cur: Node, next: Node, points: Sequence[Node]) -
     return [w - (weights * u**2).sum() / 2 / gap for w, gap in zip(exact, gaps.prod(1), strict=True)]
 
 
+def short_slope_third(
+    form: Form, cur: Node, next: Node, points: Sequence[Node], variable: Variable = by_lambda
+) -> list[Tensor]:
+    """With three points, `integral_weights` less what the second difference adds to the slope at cur: (u - u_cur)^2 stands
+    in place of (u - u_cur)(u - u_prev) in Newton's form.
+
+    That is ER-SDE-Solver-3; it is wrong by O(h^3) in a step, so of order two. With other numbers of points it is exact.
+    """
+    exact = integral_weights(form, cur, next, points, variable)
+    if len(points) != 3:
+        return exact
+    u, weights, positions = _in_shares(form, cur, next, points, variable)
+    gaps = positions.unsqueeze(1) - positions + torch.eye(3, dtype=torch.float64)
+    short = (weights * (u - positions[0])).sum(0) * (positions[1] - positions[0])
+    return [w + short / gap for w, gap in zip(exact, gaps.prod(1), strict=True)]
+
+
 def halved_weights(form: Form, cur: Node, next: Node, points: Sequence[Node], size: Size | None = None) -> list[Tensor]:
     """With two points, cur and another, the shortcut to order two: slope weight B/(2 r), r = (l_other - l_cur)/h.
 
@@ -220,4 +237,5 @@ __all__ = [
     "integral_weights",
     "kept_share",
     "published_third",
+    "short_slope_third",
 ]

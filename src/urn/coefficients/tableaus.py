@@ -1,4 +1,9 @@
-"""Butcher tableaus of explicit Runge-Kutta methods, as data that check themselves."""
+"""Butcher tableaus of explicit Runge-Kutta methods, as data that check themselves.
+
+Sources: Butcher 2016, Numerical Methods for Ordinary Differential Equations, chapter 3; Ralston 1962; van der Houwen & Wray
+in Kennedy, Carpenter, Lewis 2000; Shu & Osher 1988 and Spiteri & Ruuth 2002 (strong stability preserving); Bogacki &
+Shampine 1996; Dormand & Prince 1980; Tsitouras 2011.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +33,7 @@ class Tableau:
             if sum(row) != share:
                 raise ValueError(f"tableau {self.name}: a row {row} sums to {sum(row)}, its c is {share}")
         for order, residual in self.residuals():
-            if order <= self.order and residual:
+            if order <= self.order and abs(residual) > 1e-13:  # published decimals are rounded
                 raise ValueError(f"tableau {self.name}: a condition of order {order} is missed by {residual}")
 
     @property
@@ -68,8 +73,43 @@ def _numbers(text: str) -> Numbers:
 EULER = tableau("euler", 1, "", "1")
 MIDPOINT = tableau("midpoint", 2, "1/2", "0 1")
 HEUN = tableau("heun", 2, "1", "1/2 1/2")
+RALSTON_2 = tableau("ralston_2", 2, "2/3", "1/4 3/4")
 KUTTA_3 = tableau("kutta_3", 3, "1/2, -1 2", "1/6 2/3 1/6")
+HEUN_3 = tableau("heun_3", 3, "1/3, 0 2/3", "1/4 0 3/4")
+RALSTON_3 = tableau("ralston_3", 3, "1/2, 0 3/4", "2/9 1/3 4/9")
+HOUWEN_WRAY_3 = tableau("houwen_wray_3", 3, "8/15, 1/4 5/12", "1/4 0 3/4")
+SSPRK_3 = tableau("ssprk_3", 3, "1, 1/4 1/4", "1/6 1/6 2/3")
+SSPRK_3_4S = tableau("ssprk_3_4s", 3, "1/2, 1/2 1/2, 1/6 1/6 1/6", "1/6 1/6 1/6 1/2")
 RK4 = tableau("rk4", 4, "1/2, 0 1/2, 0 0 1", "1/6 1/3 1/3 1/6")
+RK38 = tableau("rk38", 4, "1/3, -1/3 1, 1 -1 1", "1/8 3/8 3/8 1/8")
+RALSTON_4 = tableau(  # of minimal error bound; the exact numbers are in Q(sqrt 5)
+    "ralston_4",
+    4,
+    "0.4, 0.29697760924775360 0.15875964497103583, 0.21810038822592047 -3.05096514869293080 3.83286476046701010",
+    "0.17476028226269037 -0.55148066287873294 1.20553559939652350 0.17118478121951903",
+)
+BUTCHER_6 = tableau(
+    "butcher_6",
+    6,
+    "1/3, 0 2/3, 1/12 1/3 -1/12, -1/16 9/8 -3/16 -3/8, 0 9/8 -3/8 -3/4 1/2, 9/44 -9/11 63/44 18/11 0 -16/11",
+    "11/120 0 27/40 27/40 -4/15 -4/15 11/120",
+)
+BOGACKI_SHAMPINE_5 = tableau(
+    "bogacki_shampine_5",
+    5,
+    "1/6, 2/27 4/27, 183/1372 -162/343 1053/1372, 68/297 -4/11 42/143 1960/3861, "
+    "597/22528 81/352 63099/585728 58653/366080 4617/20480, "
+    "174197/959244 -30942/79937 8152137/19744439 666106/1039181 -29421/29068 482048/414219",
+    "587/8064 0 4440339/15491840 24353/124800 387/44800 2152/5985 7267/94080",
+)
+TSITOURAS_5 = tableau(
+    "tsitouras_5",
+    5,
+    "0.161, -0.008480655492356989 0.335480655492357, 2.8971530571054935 -6.359448489975075 4.3622954328695815, "
+    "5.325864828439257 -11.748883564062828 7.4955393428898365 -0.09249506636175525, "
+    "5.86145544294642 -12.92096931784711 8.159367898576159 -0.071584973281401 -0.028269050394068383",
+    "0.09646076681806523 0.01 0.4798896504144996 1.379008574103742 -3.290069515436081 2.324710524099774",
+)
 DORMAND_PRINCE = tableau(
     "dormand_prince",
     5,

@@ -3,10 +3,12 @@
 ```
 adaptive.py    step sizes chosen while sampling, sample by sample
 likelihood.py  the log-density of a sample, by carrying it along the probability flow
+rollout.py     the mean, std and log-density of every noisy row of a run
 ```
 """
 
 from .adaptive import AdaptiveResult, sample_adaptive
 from .likelihood import log_likelihood
+from .rollout import Rollout, Transition, rollout
 
-__all__ = ["AdaptiveResult", "log_likelihood", "sample_adaptive"]
+__all__ = ["AdaptiveResult", "Rollout", "Transition", "log_likelihood", "rollout", "sample_adaptive"]

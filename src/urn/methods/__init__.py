@@ -8,7 +8,9 @@ from __future__ import annotations
 import difflib
 
 from urn.method import Method
-from urn.methods.adams import adams, adams_pc
+from urn.methods.accelerated import accelerated_ddim, accelerated_ddpm
+from urn.methods.adams import adams, adams_pc, res_multistep
+from urn.methods.aliases import ALIASES, IMPLICIT
 from urn.methods.ddim import ddim
 from urn.methods.ddpm import ddpm, ddpm_interpolated, ddpm_large, iddpm
 from urn.methods.deis import (
@@ -43,7 +45,39 @@ from urn.methods.dpmpp_sde import (
     sde_dpm_solver_2m,
 )
 from urn.methods.edm import edm, heun
+from urn.methods.er_sde import er_sde, er_sde_published
+from urn.methods.exponential_rk import (
+    cfree_4,
+    etdrk3,
+    etdrk3_a,
+    etdrk4,
+    friedli_4,
+    hochbruck_ostermann_5s,
+    krogstad_4,
+    luan_4,
+    luan_5,
+    luan_alhsmy_6,
+    luan_alhsmy_6_15s,
+    luan_ostermann_5,
+    minchev_4,
+    munthe_kaas_4,
+    res_2s,
+    res_3s,
+    res_3s_lie,
+    res_3s_strehmel_weiner,
+    rkmk_2e,
+    strehmel_weiner_4,
+)
+from urn.methods.flow_grpo import cps, cps_vanishing, flow_grpo
+from urn.methods.gradient_estimation import gradient_estimation
+from urn.methods.k_diffusion import dpm_2, dpm_2_ancestral, heunpp_2
 from urn.methods.langevin import annealed_langevin
+from urn.methods.lawson import genlawson_4, lawson_2a, lawson_2b, lawson_4, modgenlawson_4, pec_423, pecec_433
+from urn.methods.momentum import ghvb, hb
+from urn.methods.pndm import ipndm, pndm
+from urn.methods.restart import restart
+from urn.methods.runge_kutta import DIAGONAL, EXPLICIT, implicit_runge_kutta, runge_kutta
+from urn.methods.sa_solver import sa_solver, sa_solver_pece, sa_solver_published, sa_solver_published_lower_final
 from urn.methods.score_sde import (
     euler_maruyama,
     predictor_corrector,
@@ -52,6 +86,8 @@ from urn.methods.score_sde import (
     probability_flow_rk4,
     reverse_diffusion,
 )
+from urn.methods.seeds import seeds_2, seeds_3
+from urn.methods.sit import sit_sde
 from urn.methods.unipc import unip, unipc, unipc_lower_final
 
 _METHODS: tuple[Method, ...] = (
@@ -89,6 +125,20 @@ _METHODS: tuple[Method, ...] = (
     dpmpp_2s_ancestral,
     sde_dpm_solver_1,
     sde_dpm_solver_2m,
+    sa_solver,
+    *(sa_solver.named(f"sa_solver_{p}", order=p) for p in (2, 3)),
+    sa_solver_pece,
+    sa_solver_published,
+    sa_solver_published_lower_final,
+    *(er_sde.named(f"er_sde_{p}", order=p) for p in (1, 2, 3)),
+    er_sde_published.named("er_sde_3_published", order=3),
+    seeds_2,
+    seeds_3,
+    restart,
+    sit_sde,
+    flow_grpo,
+    cps,
+    cps_vanishing,
     *(family.named(f"{family.name}_{p}", order=p) for family in (deis, deis_rho) for p in (2, 3, 4)),
     *(
         family.named(f"{family.name.removesuffix('_ramped')}_{p}_ramped", order=p)
@@ -97,9 +147,55 @@ _METHODS: tuple[Method, ...] = (
     ),
     deis_log_rho_ramped,
     deis_log_rho_lower_final,
+    ipndm,
+    pndm,
+    dpm_2,
+    dpm_2_ancestral,
+    heunpp_2,
+    gradient_estimation,
+    hb,
+    *(ghvb.named(f"ghvb_{p}", order=p) for p in (2, 3, 4)),
+    accelerated_ddim,
+    accelerated_ddpm,
+    *(runge_kutta.named(name, tableau=name) for name in EXPLICIT if name not in ("heun", "rk4", "kutta_3")),
     deis_rho_kutta_3,
     deis_rho_rk4,
+    *(implicit_runge_kutta.named(name, tableau=name) for name in (*IMPLICIT, *DIAGONAL)),
     *(family.named(f"{family.name}_{p}", order=p) for family in (adams, adams_pc) for p in (2, 3, 4)),
+    adams.named("abnorsett_2", order=2, variable="lambda"),
+    res_multistep,
+    res_2s,
+    res_2s.named("etdrk2", c2=1.0),
+    rkmk_2e,
+    res_3s,
+    res_3s.named("res_3s_non_monotonic", c2=1.0, c3=0.5),
+    res_3s.named("res_3s_sunstar", c2=0.5, c3=2 / 3),
+    res_3s.named("etdrk3_b", c2=4 / 9, c3=2 / 3),
+    res_3s_lie,
+    res_3s_strehmel_weiner,
+    etdrk3,
+    etdrk3_a,
+    etdrk4,
+    krogstad_4,
+    strehmel_weiner_4,
+    friedli_4,
+    minchev_4,
+    munthe_kaas_4,
+    cfree_4,
+    hochbruck_ostermann_5s,
+    luan_ostermann_5,
+    luan_4,
+    luan_5,
+    luan_alhsmy_6_15s,
+    luan_alhsmy_6,
+    lawson_2a,
+    lawson_2b,
+    lawson_4,
+    genlawson_4,
+    modgenlawson_4,
+    *(modgenlawson_4.named(f"modgenlawson_4{known}", known=known) for known in (2, 3, 4, 5)),
+    pec_423,
+    pecec_433,
     unip,
     unipc,
     unipc_lower_final,
@@ -111,15 +207,6 @@ _METHODS: tuple[Method, ...] = (
         for p in (2, 3)
     ),
 )
-
-ALIASES: dict[str, str] = {
-    "euler": "ddim",
-    "dpm_solver_1": "ddim",
-    "dpmpp_1": "ddim",
-    "deis_1": "ddim",
-    "euler_a": "euler_ancestral",
-    "deis_rho_heun": "heun",
-}
 
 METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 METHODS.update({alias: METHODS[name] for alias, name in ALIASES.items()})

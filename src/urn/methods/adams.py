@@ -9,6 +9,9 @@ is the prediction, x0 or epsilon, and the variable of the polynomial:
     ratio    sigma/alpha; epsilon without corrector: DEIS rhoAB
     share    sigma/(alpha + sigma); on a flow it is t
 
+With x0 and lambda these are Norsett's exponential Adams-Bashforth methods of 1969, RES4LYF's abnorsett and res multistep,
+on uneven grids: `abnorsett_2` is the one of order two; of order three it is `dpmpp_3m`, of order four `unip_4`.
+
 On multimodal data x0 is nearly constant in lambda at both ends and turns in between, where a polynomial in lambda reaches
 too far at few steps; t and share are milder. The start is lifted, so the order is p from p predictions without a corrector,
 and min(p + 1, 3) with one, p from p = 4 on.
@@ -30,6 +33,7 @@ from urn.plan import Register
 from urn.schemes.multistep import lifted, multistep
 
 SOURCE = "Hochbruck & Ostermann 2010, Exponential Integrators, Acta Numerica 19; Zhao et al. 2023, arXiv 2302.04867"
+RES = "Zhang, Cheng, Yue, Chen 2023, Improved Order Analysis and Design of Exponential Integrator, arXiv 2308.02157"
 FORMS = {"x0": X0, "epsilon": EPSILON}
 VARIABLES = {"lambda": by_lambda, "ratio": by_ratio, "share": by_share, "t": None}
 
@@ -55,6 +59,12 @@ def adams_pc(nodes: Nodes, x: Register, order: int = 3, prediction: str = "x0", 
     """Exponential Adams-Bashforth-Moulton: predicted, and corrected in every step but the last at no evaluation."""
     form, weights = _chosen(nodes, order, prediction, variable)
     return (yield from multistep(nodes, x, form, order, weights, correct=weights, start=lifted))
+
+
+@method(order=2, exact_for=("point",), source=RES)
+def res_multistep(nodes: Nodes, x: Register) -> Steps:
+    """ComfyUI's RES of order two: x0 in lambda, as `abnorsett_2`, but started and ended with `ddim`."""
+    return (yield from multistep(nodes, x, X0, 2, integral_weights, lower_final=True))
 
 
 def _chosen(nodes: Nodes, order: int, prediction: str, variable: str) -> tuple[Form, Any]:

@@ -60,7 +60,8 @@ def predictor_corrector(nodes: Nodes, x: Register, snr: float = 0.16, correction
     """Reverse diffusion, and after each step Langevin corrections of the given signal-to-noise ratio.
 
     The step size of a correction comes from the norms of score and noise of each sample; the published code averages them
-    over the batch, which makes a sample depend on its neighbours.
+    over the batch, which makes a sample depend on its neighbours. In few dimensions |z|/|s| has no bound where the score
+    vanishes, and the law is then wrong however many steps there are: this is a method for images.
     """
     number("snr", snr, 0, ends=False)
     at_least_one("corrections", corrections)

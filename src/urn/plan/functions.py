@@ -91,6 +91,20 @@ def interpolated_noise(noise: Any, fraction: Any, log_low: float, log_high: floa
     return noise * math.e ** ((log_low + (fraction + 1) / 2 * (log_high - log_low)) / 2)
 
 
+@register_function("rank_one_turn")
+def rank_one_turn(e: Any, before: Any, damping: float, memory: float) -> Any:
+    """h |e|/|h| with h = e - m <m, e>/(damping + |m|^2) and m = memory before + (1 - memory) e, all per sample.
+
+    Source: Wang et al. 2025, Levenberg-Marquardt-Langevin, arXiv 2505.24222.
+    """
+    m = memory * before + (1 - memory) * e
+    h = e - m * (_product(m, e) / (damping + _product(m, m)))
+    return h * (_norm(e) / _norm(h))
+
+
+def _product(a: Any, b: Any) -> Any:
+    return (a * b).reshape(a.shape[0], -1).sum(-1).reshape(a.shape[0], *[1] * (a.ndim - 1))
+
+
 def _norm(x: Any) -> Any:
-    squares = (x * x).reshape(x.shape[0], -1).sum(-1)
-    return (squares**0.5).reshape(x.shape[0], *[1] * (x.ndim - 1))
+    return _product(x, x) ** 0.5

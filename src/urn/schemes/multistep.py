@@ -28,48 +28,58 @@ from urn.plan import Combine, Node, Register
 Predictions = dict[str, Register]
 History = list[tuple[Node, Predictions]]
 Start = Callable[[Nodes, Register, Form, int], Generator[Any, Any, tuple[Register, History]]]
+FormOfStep = Callable[[Node, Node], Form]
 
 
 def multistep(
     nodes: Nodes,
     x: Register,
-    form: Form,
+    form: Form | FormOfStep,
     order: int,
     predict: Weights,
     correct: Weights | None = None,
     start: Start | None = None,
     lower_final: bool = False,
+    corrected_from: int | None = None,
+    evaluate_corrected: bool = False,
 ) -> Steps:
     """The scheme, as rows.
 
     Args:
         form: the prediction that is integrated; with a rate above 1 every step draws noise, which its predictor and its
-            corrector share.
+            corrector share. Where it differs from step to step, a function (cur, next) -> form.
         order: predictions that a predictor uses; fewer while there are fewer.
         predict: weights of the predictions at points, newest first.
         correct: the same with the step's end as the newest point; it needs no evaluation, since the next step starts with
             the one made there. None for no corrector.
         start: makes the first states and predictions (`lifted`); None ramps up.
-        lower_final: whether the last steps use ..., 2, 1 predictions.
+        lower_final: whether the last steps use ..., 2, 1 predictions, and their correctors at most one more.
+        corrected_from: predictions that a corrector uses, that at the step's end among them; by default order + 1.
+        evaluate_corrected: whether the model is called again at a corrected state (PECE), or not (PEC).
     """
+    form_of = (lambda cur, next: form) if isinstance(form, Form) else form
     if start is None:
         history: History = [(yield from predictions(nodes[0], x))]
     else:
-        x, history = yield from start(nodes, x, form, order)
+        x, history = yield from start(nodes, x, form_of(nodes[0], nodes[1]), order)
     steps = list(nodes.steps())[history[0][0].index :]
     for left, (cur, next) in zip(range(len(steps), 0, -1), steps, strict=True):
+        stepping = form_of(cur, next)
         extra: list[tuple[Any, Register]] = []
-        if form.rate > 1 and not bool(next.sigma == 0):
-            extra = [(form.at(cur).noise_std(cur, next), (yield noise(cur, next)))]
+        if stepping.rate > 1 and not bool(next.sigma == 0):
+            extra = [(stepping.at(cur).noise_std(cur, next), (yield noise(cur, next)))]
         used = history[: min(order, left) if lower_final else order]
-        predicted = yield step_row(form, predict, cur, next, x, used, extra)
+        predicted = yield step_row(stepping, predict, cur, next, x, used, extra)
         if next.index == len(nodes) - 1:
             return str(predicted)
         here = yield from predictions(next, predicted)
         if correct is None:
             x = predicted
         else:
-            x = yield step_row(form, correct, cur, next, x, [here, *used], extra)
+            points = [here, *used] if corrected_from is None else [here, *history][:corrected_from]
+            x = yield step_row(stepping, correct, cur, next, x, points[: left + 1] if lower_final else points, extra)
+            if evaluate_corrected:
+                here = yield from predictions(next, x)
         history.insert(0, here)
     return x
 

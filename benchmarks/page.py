@@ -1,0 +1,126 @@
+"""docs/benchmarks.md from the results: a section a part, each replaced when its part is measured again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import tables
+from benchmarks.tables import Table
+
+HEAD = """# Benchmarks
+
+Urn beside the installed diffusers, in one run. Written by `python -m benchmarks` (`make bench`); nothing on this page is
+typed in by hand. Every ratio is diffusers/Urn: above 1 Urn is nearer, or faster.
+
+"""
+
+ACCURACY = """## Accuracy at equal model calls
+
+How far samples end from the exact ends of their trajectories, root mean square over starts and pixels. The target is the
+mixture of 20 Gaussians in 64 dimensions fitted to scikit-learn's digits, under diffusers' default table (1,000 betas,
+linear from 0.0001 to 0.02); the network is its exact epsilon, computed in float64 and answered in float32. All start from
+the same unit normals at t = 999, or where the scheduler starts; an error is the distance to the clean end, sigma = 0, of the
+exact trajectory of the same normals from t = 999.
+
+- A budget is a number of calls that the loop really makes, counted; a multi-stage method takes as many steps as fit.
+- {diffusers:,} configurations of diffusers and {urn:,} of Urn. At each budget the best of a side is **chosen on one half of
+  the starts and reported on the other**. All run from {few:,} starts, the best of these, by a half of them that chooses,
+  from {many:,}. A few starts near a border between two digits decide an RMS, so the intervals (95 %, over starts) count.
+- *diffusers, by its settings*: what a user of a network for this table sets by name. *diffusers, any way*: also with the
+  network shown the time of its state's noise level where the scheduler rounds it (\\*), on times handed in by the caller
+  (*given*: Urn's quadratic grid, Align Your Steps), and with the network wrapped for a flow or for EDM.
+- *Urn*: every deterministic method, on every grid. *Urn, whole times*: on grids of whole numbers alone, for networks
+  that take no others.
+- No method of either side calls the network below t = 0 (the flow grids of both call it above t = 999). This leaves an
+  error at any number of steps: a jump from t = 0 to clean by the x0 prediction ends {jump:.5f} from the exact end.
+- Checks: the exact ends, by SciPy's DOP853, are {fine:.1e} from a plan of 2,001 calls; Urn's DDIM is {same:.1e} from
+  diffusers' on the same times.
+
+"""
+
+OVERHEAD = """## Overhead beside the network
+
+The network returns a stored tensor, so the time is the sampler's own. Both sides take 20 steps on the trailing times in
+float32, on one thread, in turn; a run is the loop alone. Times are the process's processor time, which does not count waits
+for a core: median [quartiles] and least, in microseconds a step. *Ratio* is of medians, *of least* of the least times.
+*Kernels* are operations a step over tensors of the state's size, those over a few numbers apart. Where Urn has no namesake,
+the nearest scheduler stands beside it. diffusers makes its coefficients in the loop; Urn has made them before, when the plan
+was compiled, once for all runs: that is the second table. Urn's seeded noise is the same bits on every machine and device and
+in every batch, and is slower for it.
+
+"""
+
+
+def write_page(path: Path, result: dict[str, Any]) -> None:
+    """Put a result's section in the page, keeping the other one as it stands."""
+    kinds: dict[str, Callable[[dict[str, Any]], str]] = {"accuracy": accuracy_section, "overhead": overhead_section}
+    before = path.read_text() if path.exists() else ""
+    sections = {kind: _between(before, kind) for kind in kinds}
+    sections[result["kind"]] = kinds[result["kind"]](result)
+    parts = [f"{_mark(kind)}\n{text}{_mark(kind, end=True)}\n" for kind, text in sections.items() if text]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(HEAD + "\n".join(parts))
+
+
+def accuracy_section(result: dict[str, Any]) -> str:
+    """The accuracy part as Markdown."""
+    few, many = result["counts"][0], result["counts"][-1]
+    text = ACCURACY.format(
+        **result["configurations"],
+        few=few,
+        many=many,
+        jump=result["checks"]["jump"],
+        fine=result["checks"]["fine plan"],
+        same=result["same"],
+    )
+    shown = [tables.headline(result, count) for count in dict.fromkeys((many, few))]
+    shown += [tables.chosen(result, many), tables.top(result, many)]
+    folded = [tables.chosen(result, few)] if few != many else []
+    folded += [*(tables.families(result, few, side) for side in ("diffusers", "urn")), tables.failures(result)]
+    return text + _where(result) + "".join(map(markdown, shown)) + "".join(map(details, folded))
+
+
+def overhead_section(result: dict[str, Any]) -> str:
+    """The overhead part as Markdown."""
+    shapes = dict.fromkeys(tuple(row["shape"]) for row in result["rows"])
+    shown = [*(tables.speed(result, list(shape)) for shape in shapes), tables.setup(result), tables.noise(result)]
+    return OVERHEAD + _where(result) + "".join(map(markdown, shown))
+
+
+def markdown(table: Table) -> str:
+    """A table with its title."""
+    lines = [table.header, ("---",) * len(table.header), *table.rows]
+    return f"### {table.title}\n\n" + "".join(_line(cells) for cells in lines) + "\n"
+
+
+def details(table: Table) -> str:
+    """A table folded away under its title."""
+    body = markdown(table).split("\n\n", 1)[1]
+    return f"<details><summary>{table.title}</summary>\n\n{body}\n</details>\n\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in cells) + " |\n"
+
+
+def _where(result: dict[str, Any]) -> str:
+    m = result["machine"]
+    busy = max(m["load"] or 0, m["load at the end"] or 0)
+    note = ""
+    if result["kind"] == "overhead" and busy > 1.3:
+        note = " **The machine was shared with other programs: these times are noisy.**"
+    return (
+        f"{m['processor']}, {m['cores']} cores, {m['threads']} thread; Python {m['python']}, torch {m['torch']}, diffusers "
+        f"{m['diffusers']}, Urn {m['urn']}; {result['seconds']:.0f} s, load average {m['load']} before and "
+        f"{m['load at the end']} after.{note}\n\n"
+    )
+
+
+def _mark(kind: str, end: bool = False) -> str:
+    return f"<!-- {kind}{' end' if end else ''} -->"
+
+
+def _between(text: str, kind: str) -> str:
+    return text.partition(f"{_mark(kind)}\n")[2].partition(_mark(kind, end=True))[0]

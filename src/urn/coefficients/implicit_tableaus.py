@@ -1,0 +1,146 @@
+"""Butcher tableaus of implicit Runge-Kutta methods, computed from the conditions that define them.
+
+With nodes c and the weights b of their quadrature:
+
+```
+C(q)   sum_j a_ij c_j^(k-1)     = c_i^k / k              k = 1 ... q     collocation: Gauss, Radau IIA, Lobatto IIIA
+D(q)   sum_i b_i c_i^(k-1) a_ij = b_j (1 - c_j^k) / k    k = 1 ... q     Radau IA, Lobatto IIIB
+a_i1 = b_1 with C(s - 1)                                                 Lobatto IIIC
+```
+
+Source: Hairer & Wanner 1996, Solving Ordinary Differential Equations II, sections IV.5 and IV.6.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.polynomial import Polynomial
+from numpy.polynomial.legendre import Legendre
+
+Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """y_i = y + step sum_j a_ij f(y_j), y_next = y + step sum_i b_i f(y_i), every stage on every other."""
+
+    name: str
+    order: int
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+    c: tuple[float, ...]
+
+
+@lru_cache
+def gauss_legendre(stages: int) -> Implicit:
+    """Of order 2 s, the highest that s stages have."""
+    return _collocation(f"gauss_legendre_{stages}", 2 * stages, _roots(stages))
+
+
+@lru_cache
+def radau_iia(stages: int) -> Implicit:
+    """Of order 2 s - 1, with a stage at the end."""
+    return _collocation(f"radau_iia_{stages}", 2 * stages - 1, 1 - _radau_left(stages)[::-1])
+
+
+@lru_cache
+def radau_ia(stages: int) -> Implicit:
+    """Of order 2 s - 1, with a stage at the start."""
+    c = _radau_left(stages)
+    b = _quadrature(c)
+    return _made(f"radau_ia_{stages}", 2 * stages - 1, _by_d(c, b), b, c)
+
+
+@lru_cache
+def lobatto_iiia(stages: int) -> Implicit:
+    """Of order 2 s - 2, with stages at both ends; its first stage is the start itself."""
+    return _collocation(f"lobatto_iiia_{stages}", 2 * stages - 2, _lobatto(stages))
+
+
+@lru_cache
+def lobatto_iiib(stages: int) -> Implicit:
+    """Of order 2 s - 2."""
+    c = _lobatto(stages)
+    b = _quadrature(c)
+    return _made(f"lobatto_iiib_{stages}", 2 * stages - 2, _by_d(c, b), b, c)
+
+
+@lru_cache
+def lobatto_iiic(stages: int) -> Implicit:
+    """Of order 2 s - 2, with the weights of its quadrature in its last row."""
+    c = _lobatto(stages)
+    b = _quadrature(c)
+    powers = np.vander(c[1:], stages - 1, increasing=True).T  # (k, j) of columns 2 ... s
+    right = np.stack([c ** (k + 1) / (k + 1) - b[0] * (1.0 if k == 0 else 0.0) for k in range(stages - 1)])
+    a = np.concatenate([np.full((stages, 1), b[0]), np.linalg.solve(powers, right).T], 1)
+    return _made(f"lobatto_iiic_{stages}", 2 * stages - 2, a, b, c)
+
+
+def _roots(stages: int) -> Vector:
+    """Of the Legendre polynomial, on [0, 1]."""
+    return np.asarray((1 + np.polynomial.legendre.leggauss(stages)[0]) / 2)
+
+
+def _radau_left(stages: int) -> Vector:
+    """0 and the roots of (P_(s-1) + P_s)/(x + 1), on [0, 1]."""
+    c = np.sort(np.real((Legendre.basis(stages - 1) + Legendre.basis(stages)).roots()))
+    c[0] = -1.0
+    return np.asarray((1 + c) / 2)
+
+
+def _lobatto(stages: int) -> Vector:
+    """0, 1 and the roots of P'_(s-1), on [0, 1]."""
+    inner = np.sort(np.real(Legendre.basis(stages - 1).deriv().roots()))
+    return np.asarray((1 + np.concatenate([[-1.0], inner, [1.0]])) / 2)
+
+
+def _quadrature(c: Vector) -> Vector:
+    return np.asarray(np.linalg.solve(np.vander(c, increasing=True).T, 1 / np.arange(1, len(c) + 1)))
+
+
+def _collocation(name: str, order: int, c: Vector) -> Implicit:
+    """a_ij = the integral from 0 to c_i of the polynomial that is 1 at c_j and 0 at the others."""
+    integrals = []
+    for j, at in enumerate(c):
+        others = np.delete(c, j)
+        one_there = Polynomial.fromroots(others) if len(others) else Polynomial([1.0])
+        integrals.append((one_there / np.prod(at - others)).integ())
+    a = np.array([[integral(share) for integral in integrals] for share in c])
+    return _made(name, order, a, np.array([integral(1.0) for integral in integrals]), c)
+
+
+def _by_d(c: Vector, b: Vector) -> Matrix:
+    s = len(c)
+    powers = np.stack([b * c**k for k in range(s)])  # (k, i)
+    right = np.stack([b * (1 - c ** (k + 1)) / (k + 1) for k in range(s)])
+    return np.asarray(np.linalg.solve(powers, right))
+
+
+def _made(name: str, order: int, a: Matrix, b: Vector, c: Vector) -> Implicit:
+    a = np.where(abs(a) < 1e-15, 0.0, a)
+    return Implicit(name, order, tuple(map(tuple, a.tolist())), tuple(b.tolist()), tuple(c.tolist()))
+
+
+def diagonally_implicit(name: str, order: int, rows: list[list[float]], b: list[float]) -> Implicit:
+    """From the rows of a up to the diagonal; c is their sums."""
+    a = np.array([[*row, *[0.0] * (len(b) - len(row))] for row in rows])
+    return _made(name, order, a, np.array(b), a.sum(1))
+
+
+_GAMMA = 0.5 + math.sqrt(3) / 6
+_DELTA = 2 / math.sqrt(3) * math.cos(math.pi / 18)
+CROUZEIX_2 = diagonally_implicit("crouzeix_2", 3, [[_GAMMA], [1 - 2 * _GAMMA, _GAMMA]], [0.5, 0.5])
+CROUZEIX_3 = diagonally_implicit(
+    "crouzeix_3",
+    4,
+    [[(1 + _DELTA) / 2], [-_DELTA / 2, (1 + _DELTA) / 2], [1 + _DELTA, -(1 + 2 * _DELTA), (1 + _DELTA) / 2]],
+    [1 / (6 * _DELTA**2), 1 - 1 / (3 * _DELTA**2), 1 / (6 * _DELTA**2)],
+)
+QIN_ZHANG = diagonally_implicit("qin_zhang", 2, [[0.25], [0.5, 0.25]], [0.5, 0.5])
+_SMALL = 1 - math.sqrt(0.5)
+PARESCHI_RUSSO = diagonally_implicit("pareschi_russo", 2, [[_SMALL], [1 - 2 * _SMALL, _SMALL]], [0.5, 0.5])
