@@ -28,6 +28,9 @@ types: .venv/.dev
 evidence: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m evidence --full
 
+bench: .venv/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
+
 train-digits: .venv/.demo
 	$(BIN)/urn train digits --out runs/digits
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from methods_cases import bent, normals
-from methods_published import TABLE, Array, assert_close, exact, start, urns
+from methods_published import TABLE, Array, assert_close, exact, numbers, start, urns
 
 from urn.processes import VE, VP, linear_betas
 
@@ -96,13 +96,20 @@ def test_the_probability_flow_ode_of_vp(name: str) -> None:
     assert_close(urns(name, process, times), x)
 
 
-def test_annealed_langevin_algorithm_1() -> None:
-    """Song & Ermon 2019: a_i = epsilon sigma_i^2/sigma_L^2; x + a_i/2 score + sqrt(a_i) z, T times at each level."""
-    s, repeats, last = [2.0, 0.7, 0.25, 0.1], 5, 2e-3
-    score, z = exact(VE(), "score"), normals(20).numpy()
-    x = start(VE(), s)
-    for i, level in enumerate(s):
-        a = last * level**2 / s[-1] ** 2
+@pytest.mark.parametrize("repeats", [2, 5])
+@pytest.mark.parametrize("process", [VE(), VP.linear()], ids=repr)
+def test_annealed_langevin_algorithm_1(process: object, repeats: int) -> None:
+    """Song & Ermon 2019: a_i = epsilon sigma_i^2/sigma_L^2; x + a_i/2 score + sqrt(a_i) z, T times at each level. Elsewhere
+    than on VE it is that on x/alpha, whose score is alpha times x's."""
+    alpha, sigma, _, at = numbers(process)
+    levels, last = [2.0, 0.7, 0.25, 0.1], 2e-3
+    times = [at(-math.log(level)) for level in levels]
+    score, z = exact(process, "score"), normals(4 * repeats).numpy()
+    x = start(process, times) / alpha(times[0])
+    for i, (level, t) in enumerate(zip(levels, times, strict=True)):
+        assert sigma(t) / alpha(t) == pytest.approx(level)
+        a = last * level**2 / levels[-1] ** 2
         for k in range(repeats):
-            x = x + a / 2 * score(x, level) + math.sqrt(a) * z[i * repeats + k]
-    assert_close(urns("annealed_langevin", VE(), s, z, step_ratio=last / s[-1] ** 2, repeats=repeats), x)
+            x = x + a / 2 * alpha(t) * score(alpha(t) * x, t) + math.sqrt(a) * z[i * repeats + k]
+    found = urns("annealed_langevin", process, times, z, step_ratio=last / levels[-1] ** 2, repeats=repeats)
+    assert_close(found / alpha(times[-1]), x)
