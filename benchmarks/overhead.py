@@ -105,7 +105,8 @@ def compare(pair: Pair, shape: tuple[int, ...], repeats: int) -> dict[str, Any]:
         return partial(pipeline_loop, scheduler, start, answer, torch.Generator().manual_seed(0), _stochastic(pair))
 
     times = interleaved({"urn": ours, "diffusers": theirs}, repeats)
-    kernels = {side: count_kernels(make(), _size(shape)) for side, make in (("urn", ours), ("diffusers", theirs))}
+    with quiet():
+        kernels = {side: count_kernels(make(), _size(shape)) for side, make in (("urn", ours), ("diffusers", theirs))}
     calls = plan.nfe
     return {
         "name": pair.name,

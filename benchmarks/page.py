@@ -26,11 +26,12 @@ exact trajectory of the same normals from t = 999.
 
 - A budget is a number of calls that the loop really makes, counted; a multi-stage method takes as many steps as fit.
 - {diffusers:,} configurations of diffusers and {urn:,} of Urn. At each budget the best of a side is **chosen on one half of
-  the starts and reported on the other**. All run from {few:,} starts, the best of these, by a half of them that chooses,
-  from {many:,}. A few starts near a border between two digits decide an RMS, so the intervals (95 %, over starts) count.
+  the starts and reported on the other**. All run from {few:,} starts, the best of them also from {many:,}, where those {few:,}
+  lie in the half that chooses. A few starts near a border between two digits decide an RMS: look at the intervals (95 %,
+  over starts) and the medians.
 - *diffusers, by its settings*: what a user of a network for this table sets by name. *diffusers, any way*: also with the
   network shown the time of its state's noise level where the scheduler rounds it (\\*), on times handed in by the caller
-  (*given*: Urn's quadratic grid, Align Your Steps), and with the network wrapped for a flow or for EDM.
+  (*given*: three of Urn's grids, Align Your Steps), and with the network wrapped for a flow or for EDM.
 - *Urn*: every deterministic method, on every grid. *Urn, whole times*: on grids of whole numbers alone, for networks
   that take no others.
 - No method of either side calls the network below t = 0 (the flow grids of both call it above t = 999). This leaves an

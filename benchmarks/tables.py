@@ -61,7 +61,10 @@ def top(result: dict[str, Any], count: int) -> Table:
                 r = side[place] if place < len(side) else None
                 cells += [f"{r['family']}, {r['grid']}", number(r["rms"]), number(r["median"])] if r else ["-"] * 3
             rows.append((str(budget), str(place + 1), *cells))
-    return Table(f"The {TOP} best of each side, each on its best grid, {count:,} starts", header, rows)
+    title = (
+        f"The {TOP} best of each side, each on its best grid, {count:,} starts (all of them, which flatters a little)"
+    )
+    return Table(title, header, rows)
 
 
 def families(result: dict[str, Any], count: int, side: str) -> Table:

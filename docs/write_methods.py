@@ -1,0 +1,96 @@
+"""`python docs/write_methods.py [--check]`: docs/methods.md from the registry's facts and the conformance kit's verdicts.
+
+With `--check` every method is put through the kit on VP, a flow and VE first (an hour on one core; what is done is kept, and
+a second call goes on from there), and the verdicts are written to src/urn/conformance/verdicts.json, from which `urn methods`
+has them too. Without it the verdicts there are used as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+from tqdm import tqdm
+
+import urn
+from urn.conformance import VERDICTS_FILE
+from urn.method import Method
+from urn.methods import ALIASES
+
+PAGE = Path(__file__).with_name("methods.md")
+PROCESSES = {"VP": urn.VP.linear(), "flow": urn.Flow(), "VE": urn.VE()}
+NAMES = [name for name in urn.METHODS if name not in ALIASES]
+
+HEAD = """# Methods
+
+Every name of `urn.METHODS`, from the facts it is registered with. Written by `python docs/write_methods.py`; nothing on this
+page is typed in by hand. `urn methods NAME` has the equations; `urn check NAME` repeats the verdict.
+
+- **order**: nominal global order, for stochastic methods of their law on Gaussian data; - where none is claimed.
+- **calls**: model calls a step.
+- **kit**: what the conformance kit found on VP, a flow and VE, the fitted order in brackets. A method passes where its fitted
+  order is at least the nominal one less 0.25, what it promises on a point mass is exact, its ends are finite, and a sample
+  does not depend on its batch.
+"""
+
+
+def main() -> None:
+    """Check if asked, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="put every method through the kit first")
+    if parser.parse_args().check:
+        check_all()
+    PAGE.write_text(page(verdicts()))
+    print(f"written: {PAGE}")
+
+
+def verdicts() -> dict[str, dict[str, dict[str, object]]]:
+    """What is known: by method, by process, whether it passed and the fitted order."""
+    return json.loads(VERDICTS_FILE.read_text()) if VERDICTS_FILE.exists() else {}
+
+
+def check_all() -> None:
+    """Put what has no verdict yet through the kit, and write after each."""
+    found = {name: known for name, known in verdicts().items() if name in NAMES}
+    left = [name for name in NAMES if set(found.get(name, ())) != set(PROCESSES)]
+    for name in tqdm(left, unit="method"):
+        reports = {label: urn.check(name, process=process) for label, process in PROCESSES.items()}
+        found[name] = {
+            label: {"passed": report.passed, "order": None if report.order is None else round(report.order, 2)}
+            for label, report in reports.items()
+        }
+        VERDICTS_FILE.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
+
+
+def page(known: dict[str, dict[str, dict[str, object]]]) -> str:
+    """The page, a table a source."""
+    groups: dict[str, list[Method]] = defaultdict(list)
+    for name in NAMES:
+        groups[urn.METHODS[name].source].append(urn.METHODS[name])
+    passed = sum(all(one["passed"] for one in known[name].values()) for name in NAMES if name in known)
+    count = f"\n{len(NAMES)} methods under {len(urn.METHODS)} names; {passed} of {len(known)} checked pass the kit.\n"
+    return HEAD + count + "".join(_group(source, methods, known) for source, methods in groups.items())
+
+
+def _group(source: str, methods: list[Method], known: dict[str, dict[str, dict[str, object]]]) -> str:
+    rows = ["| name | also | what | order | noise | calls | kit |", "|---|---|---|---|---|---|---|"]
+    for method in methods:
+        also = ", ".join(f"`{alias}`" for alias, name in ALIASES.items() if name == method.name)
+        order = "-" if method.order is None else str(method.order)
+        cells = [f"`{method.name}`", also, method.summary, order, "yes" if method.stochastic else "", str(method.nfe)]
+        rows.append("| " + " | ".join([*cells, _verdict(known.get(method.name))]) + " |")
+    return f"\n## {source}\n\n" + "\n".join(rows) + "\n"
+
+
+def _verdict(known: dict[str, dict[str, object]] | None) -> str:
+    if known is None:
+        return "not run"
+    orders = ", ".join("-" if one["order"] is None else f"{one['order']:.1f}" for one in known.values())
+    failed = [label for label, one in known.items() if not one["passed"]]
+    return ("passes" if not failed else f"**fails on {', '.join(failed)}**") + f" ({orders})"
+
+
+if __name__ == "__main__":
+    main()
