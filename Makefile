@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test test-slow mutants lint types evidence bench train-digits clean
+.PHONY: demo test test-slow mutants lint types evidence bench methods train-digits clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/draw_digits.py
@@ -27,6 +27,9 @@ types: .venv/.dev
 
 evidence: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m evidence --full
+
+methods: .venv/.test
+	OMP_NUM_THREADS=1 $(BIN)/python docs/write_methods.py --check
 
 bench: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks

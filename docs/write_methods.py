@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import urn
-from urn.conformance import VERDICTS_FILE
+from urn.conformance.verdicts import FILE, Verdicts, in_words, recorded_verdicts
 from urn.method import Method
 from urn.methods import ALIASES
 
@@ -42,18 +42,14 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="put every method through the kit first")
     if parser.parse_args().check:
         check_all()
-    PAGE.write_text(page(verdicts()))
+        recorded_verdicts.cache_clear()
+    PAGE.write_text(page(recorded_verdicts()))
     print(f"written: {PAGE}")
-
-
-def verdicts() -> dict[str, dict[str, dict[str, object]]]:
-    """What is known: by method, by process, whether it passed and the fitted order."""
-    return json.loads(VERDICTS_FILE.read_text()) if VERDICTS_FILE.exists() else {}
 
 
 def check_all() -> None:
     """Put what has no verdict yet through the kit, and write after each."""
-    found = {name: known for name, known in verdicts().items() if name in NAMES}
+    found = {name: known for name, known in recorded_verdicts().items() if name in NAMES}
     left = [name for name in NAMES if set(found.get(name, ())) != set(PROCESSES)]
     for name in tqdm(left, unit="method"):
         reports = {label: urn.check(name, process=process) for label, process in PROCESSES.items()}
@@ -61,35 +57,27 @@ def check_all() -> None:
             label: {"passed": report.passed, "order": None if report.order is None else round(report.order, 2)}
             for label, report in reports.items()
         }
-        VERDICTS_FILE.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
+        FILE.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
 
 
-def page(known: dict[str, dict[str, dict[str, object]]]) -> str:
+def page(known: Verdicts) -> str:
     """The page, a table a source."""
     groups: dict[str, list[Method]] = defaultdict(list)
     for name in NAMES:
         groups[urn.METHODS[name].source].append(urn.METHODS[name])
     passed = sum(all(one["passed"] for one in known[name].values()) for name in NAMES if name in known)
     count = f"\n{len(NAMES)} methods under {len(urn.METHODS)} names; {passed} of {len(known)} checked pass the kit.\n"
-    return HEAD + count + "".join(_group(source, methods, known) for source, methods in groups.items())
+    return HEAD + count + "".join(_group(source, methods) for source, methods in groups.items())
 
 
-def _group(source: str, methods: list[Method], known: dict[str, dict[str, dict[str, object]]]) -> str:
+def _group(source: str, methods: list[Method]) -> str:
     rows = ["| name | also | what | order | noise | calls | kit |", "|---|---|---|---|---|---|---|"]
     for method in methods:
         also = ", ".join(f"`{alias}`" for alias, name in ALIASES.items() if name == method.name)
         order = "-" if method.order is None else str(method.order)
         cells = [f"`{method.name}`", also, method.summary, order, "yes" if method.stochastic else "", str(method.nfe)]
-        rows.append("| " + " | ".join([*cells, _verdict(known.get(method.name))]) + " |")
+        rows.append("| " + " | ".join([*cells, in_words(method.name)]) + " |")
     return f"\n## {source}\n\n" + "\n".join(rows) + "\n"
-
-
-def _verdict(known: dict[str, dict[str, object]] | None) -> str:
-    if known is None:
-        return "not run"
-    orders = ", ".join("-" if one["order"] is None else f"{one['order']:.1f}" for one in known.values())
-    failed = [label for label, one in known.items() if not one["passed"]]
-    return ("passes" if not failed else f"**fails on {', '.join(failed)}**") + f" ({orders})"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 import urn
+from urn.conformance.verdicts import in_words
 from urn.method import Method
 from urn.methods import find_method
 
@@ -64,7 +65,7 @@ def methods(
     for method in found:
         order, noise = _order(method), "yes" if method.stochastic else ""
         also = f"; also {', '.join(_aliases(method))}" if _aliases(method) else ""
-        what = Text(method.summary).append(f"\n{_short(method.source)}{also}", "dim")
+        what = Text(method.summary).append(f"\n{_short(method.source)}{also}; kit: {in_words(method.name)}", "dim")
         table.add_row(method.name, order, noise, str(method.nfe), what)
     console().print(table)
 
@@ -124,6 +125,7 @@ def _describe_method(method: Method) -> None:
         "evaluations": f"{method.nfe} per step",
         "exact for": ", ".join(method.exact_for),
         "options": ", ".join(_defaults(specs.parameters(method.function, skip=2), method.fixed)) or "none",
+        "kit": in_words(method.name),
         "source": method.source,
     }
     for name, value in facts.items():
