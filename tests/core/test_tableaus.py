@@ -88,6 +88,7 @@ def test_known_tableaus():
         "radau_iia_2": [[5 / 12, -1 / 12], [3 / 4, 1 / 4]],
         "lobatto_iiia_3": [[0, 0, 0], [5 / 24, 1 / 3, -1 / 24], [1 / 6, 2 / 3, 1 / 6]],
         "lobatto_iiib_3": [[1 / 6, -1 / 6, 0], [1 / 6, 1 / 3, 0], [1 / 6, 5 / 6, 0]],
+        "lobatto_iiic_star_3": [[0, 0, 0], [1 / 4, 1 / 4, 0], [0, 1, 0]],
         "lobatto_iiic_3": [[1 / 6, -1 / 3, 1 / 6], [1 / 6, 5 / 12, -1 / 12], [1 / 6, 2 / 3, 1 / 6]],
     }.items():
         assert np.array(implicit_tableau(name).a) == pytest.approx(np.array(a), abs=1e-14), name

@@ -8,23 +8,23 @@ from urn.methods import ALIASES
 NAMES = [name for name in urn.METHODS if name not in ALIASES]
 # the whole kit on VP; what depends on the process's clock or on alpha < 1, again on a flow and on VE
 PROCESSES = {"vp": urn.VP.linear(), "flow": urn.Flow(), "ve": urn.VE()}
-LONG = {"iddpm", "annealed_langevin"}  # their laws are sampled
+LONG = {  # a sampled law; six to sixteen evaluations a step
+    *("iddpm", "annealed_langevin"),
+    *("luan_ostermann_5", "luan_4", "luan_5", "luan_alhsmy_6_15s", "luan_alhsmy_6"),
+}
+TALL = {  # four stages and more, five rounds: of the same two functions as their smaller relatives
+    *("gauss_legendre_4", "gauss_legendre_5", "radau_iia_5", "radau_iia_7", "radau_iia_9", "radau_iia_11"),
+    *("lobatto_iiia_4", "lobatto_iiib_4", "lobatto_iiic_4"),
+}
 
 
 def slow(name: str, process: str) -> bool:
     """Elsewhere than on VP one name of every function is enough for each change; the others by `make test-slow`."""
     function = urn.METHODS[name].function
     first = next(other for other in NAMES if urn.METHODS[other].function is function)
-    return process != "vp" and (name != first or name in LONG)
+    return name in TALL or (process != "vp" and (name != first or name in LONG))
 
 
-LONG |= {
-    "luan_ostermann_5",
-    "luan_4",
-    "luan_5",
-    "luan_alhsmy_6_15s",
-    "luan_alhsmy_6",
-}  # six to sixteen evaluations a step
 CASES = [
     pytest.param(name, process, marks=[pytest.mark.slow] if slow(name, process) else [])
     for name in NAMES

@@ -65,7 +65,7 @@ def methods(
     for method in found:
         order, noise = _order(method), "yes" if method.stochastic else ""
         also = f"; also {', '.join(_aliases(method))}" if _aliases(method) else ""
-        what = Text(method.summary).append(f"\n{_short(method.source)}{also}; kit: {in_words(method.name)}", "dim")
+        what = Text(method.summary).append(f"\n{_short(method.source)}; kit: {in_words(method.name)}{also}", "dim")
         table.add_row(method.name, order, noise, str(method.nfe), what)
     console().print(table)
 

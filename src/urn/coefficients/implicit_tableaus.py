@@ -5,7 +5,7 @@ With nodes c and the weights b of their quadrature:
 ```
 C(q)   sum_j a_ij c_j^(k-1)     = c_i^k / k              k = 1 ... q     collocation: Gauss, Radau IIA, Lobatto IIIA
 D(q)   sum_i b_i c_i^(k-1) a_ij = b_j (1 - c_j^k) / k    k = 1 ... q     Radau IA, Lobatto IIIB
-a_i1 = b_1 with C(s - 1)                                                 Lobatto IIIC
+a_i1 = b_1, or a_is = 0, with C(s - 1)                                   Lobatto IIIC, IIIC*
 ```
 
 Source: Hairer & Wanner 1996, Solving Ordinary Differential Equations II, sections IV.5 and IV.6.
@@ -75,10 +75,15 @@ def lobatto_iiic(stages: int) -> Implicit:
     """Of order 2 s - 2, with the weights of its quadrature in its last row."""
     c = _lobatto(stages)
     b = _quadrature(c)
-    powers = np.vander(c[1:], stages - 1, increasing=True).T  # (k, j) of columns 2 ... s
-    right = np.stack([c ** (k + 1) / (k + 1) - b[0] * (1.0 if k == 0 else 0.0) for k in range(stages - 1)])
-    a = np.concatenate([np.full((stages, 1), b[0]), np.linalg.solve(powers, right).T], 1)
+    a = _by_c(c, 0, float(b[0]))
     return _made(f"lobatto_iiic_{stages}", 2 * stages - 2, a, b, c)
+
+
+@lru_cache
+def lobatto_iiic_star(stages: int) -> Implicit:
+    """Of order 2 s - 2, no stage of it depending on the last; of two stages it is Heun's method."""
+    c = _lobatto(stages)
+    return _made(f"lobatto_iiic_star_{stages}", 2 * stages - 2, _by_c(c, stages - 1, 0.0), _quadrature(c), c)
 
 
 def _roots(stages: int) -> Vector:
@@ -112,6 +117,17 @@ def _collocation(name: str, order: int, c: Vector) -> Implicit:
         integrals.append((one_there / np.prod(at - others)).integ())
     a = np.array([[integral(share) for integral in integrals] for share in c])
     return _made(name, order, a, np.array([integral(1.0) for integral in integrals]), c)
+
+
+def _by_c(c: Vector, given: int, value: float) -> Matrix:
+    """From C(s - 1) and one column of a that has the same value in every row."""
+    s = len(c)
+    others = np.delete(np.arange(s), given)
+    powers = np.stack([c[others] ** k for k in range(s - 1)])  # (k, j)
+    right = np.stack([c ** (k + 1) / (k + 1) - value * c[given] ** k for k in range(s - 1)])
+    a = np.full((s, s), value)
+    a[:, others] = np.linalg.solve(powers, right).T
+    return a
 
 
 def _by_d(c: Vector, b: Vector) -> Matrix:

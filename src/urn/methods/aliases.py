@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 IMPLICIT = (  # families by stages; more by the option `tableau` of implicit_runge_kutta
-    *(f"gauss_legendre_{stages}" for stages in (2, 3)),
-    *(f"{family}_{stages}" for family in ("radau_ia", "radau_iia") for stages in (2, 3)),
-    *(
-        f"lobatto_{kind}_{stages}"
-        for kind in ("iiia", "iiib", "iiic")
-        for stages in (2, 3)
-        if (kind, stages) != ("iiib", 2)
-    ),
+    *(f"gauss_legendre_{stages}" for stages in (2, 3, 4, 5)),
+    *(f"radau_ia_{stages}" for stages in (2, 3)),
+    *(f"radau_iia_{stages}" for stages in (2, 3, 5, 7, 9, 11)),
+    *(f"lobatto_{kind}_{stages}" for kind in ("iiia", "iiic") for stages in (2, 3, 4)),
+    *(f"lobatto_iiib_{stages}" for stages in (3, 4)),
+    "lobatto_iiic_star_3",
 )
 
 ALIASES: dict[str, str] = {
     "euler": "ddim",
     "er_sde": "er_sde_3",
+    "dpm_solver_v3": "dpm_solver_v3_3",
     "dpm_solver_1": "ddim",
     "dpmpp_1": "ddim",
     "deis_1": "ddim",
@@ -26,6 +25,7 @@ ALIASES: dict[str, str] = {
     "ipndm_v": "deis_rho_4_ramped",
     "heunpp2": "heunpp_2",
     "dpm_fast": "dpm_solver_fast",
+    **{f"{name}_gpu": name for name in ("dpmpp_sde", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde")},
     # RES4LYF's names
     "heun_2s": "heun",
     "kutta_3s": "deis_rho_kutta_3",
@@ -44,9 +44,13 @@ ALIASES: dict[str, str] = {
     "houwen-wray_3s": "houwen_wray_3",
     "ssprk3_3s": "ssprk_3",
     "ssprk4_4s": "ssprk_3_4s",
-    **{f"gauss-legendre_{s}s": f"gauss_legendre_{s}" for s in (2, 3)},
-    **{f"{family}_{s}s": f"{family}_{s}" for family in ("radau_ia", "radau_iia") for s in (2, 3)},
-    **{f"{name}s": name for name in IMPLICIT if name.startswith("lobatto")},
+    **{f"{name}s": name for name in IMPLICIT if name.startswith(("lobatto", "radau"))},
+    "lobatto_iiic_star_2s": "heun",
+    **{f"gauss-legendre_{s}s": f"gauss_legendre_{s}" for s in (2, 3, 4, 5)},
+    "gauss-legendre_4s_alternating_a": "gauss_legendre_4",  # the same stages in another order
+    "gauss-legendre_4s_ascending_a": "gauss_legendre_4",
+    "gauss-legendre_5s_ascending": "gauss_legendre_5",
+    **{f"deis_{p}m": f"deis_rho_{p}" for p in (2, 3, 4)},
     "etd1": "ddim",
     "etdrk2_2s": "etdrk2",
     "res_2s_stable": "etdrk2",

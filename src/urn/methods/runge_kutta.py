@@ -6,7 +6,8 @@
     y_i = y + step sum_j a_ij slope_j,      y_next = y + step sum_i b_i slope_i
 
 An implicit method solves for its stages by fixed-point rounds, from all slopes equal to that at cur: every round gains one
-order, so `order - 1` of them (the default) give the method's own; fewer give less, and cost less. The stages of a round are
+order, so `order - 1` of them give the method's own; the default is that, but five at most, which is order six. Fewer give
+less, and cost less. The stages of a round are
 independent: `plan.rounds` counts them once. Nothing here is stiff enough to need Newton's method.
 
 Steps beside the ends of a process are as in EDM: from alpha = 0 on x/sigma in 1/rho; to sigma = 0 a tableau with a stage
@@ -32,6 +33,7 @@ from urn.schemes.runge_kutta import ratio_step, time_step
 
 SOURCE = "Butcher 2016, Numerical Methods for Ordinary Differential Equations"
 IMPLICIT_SOURCE = "Hairer & Wanner 1996, Solving Ordinary Differential Equations II"
+MOST_ROUNDS = 5
 CLOCKS = {"rho": ratio_step, "t": time_step}
 EXPLICIT: dict[str, Tableau] = {
     found.name: found for found in vars(explicit).values() if isinstance(found, Tableau) and found.order > 1
@@ -45,6 +47,7 @@ FAMILIES: dict[str, Callable[[int], Implicit]] = {
         implicit.lobatto_iiia,
         implicit.lobatto_iiib,
         implicit.lobatto_iiic,
+        implicit.lobatto_iiic_star,
     )
 }
 DIAGONAL: dict[str, Implicit] = {found.name: found for found in vars(implicit).values() if isinstance(found, Implicit)}
@@ -57,7 +60,7 @@ def _explicit_facts(options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _implicit_facts(options: Mapping[str, Any]) -> Mapping[str, Any]:
     chosen = implicit_tableau(options["tableau"])
-    rounds = chosen.order - 1 if options["rounds"] is None else at_least_one("rounds", options["rounds"])
+    rounds = _rounds(chosen, options["rounds"])
     solved = sum(any(row) for row in chosen.a)
     return {"order": min(rounds + 1, chosen.order), "nfe": 1 + rounds * solved, "exact_for": _exact(options)}
 
@@ -81,10 +84,14 @@ def implicit_runge_kutta(
 ) -> Steps:
     """An implicit Runge-Kutta method by the name of its tableau, its stages found by a fixed number of rounds."""
     chosen, step = implicit_tableau(tableau), CLOCKS[one_of("clock", clock, CLOCKS)]
-    count = chosen.order - 1 if rounds is None else at_least_one("rounds", rounds)
+    count = _rounds(chosen, rounds)
     for cur, next in nodes.steps():
         x = yield from step(nodes, chosen, cur, next, x, count)
     return x
+
+
+def _rounds(tableau: Implicit, rounds: Any) -> int:
+    return min(tableau.order - 1, MOST_ROUNDS) if rounds is None else at_least_one("rounds", rounds)
 
 
 def implicit_tableau(name: str) -> Implicit:
