@@ -18,7 +18,8 @@ from urn.method import Method, Steps, combine, evaluate
 from urn.nodes import Nodes
 from urn.plan import Apply, Combine, Draft, Evaluate, Law, Node, Noise, Plan, PlanError, Read, Register, Row, Rows
 from urn.plan.rows import Array, freeze_number, map_numbers, without_dead_rows
-from urn.processes import Process
+from urn.processes import Process, with_side_input
+from urn.side_input import carrying
 
 PREFIXES = {"x0": "d", "epsilon": "eps", "score": "s", "v": "v", "velocity": "u"}
 
@@ -63,7 +64,8 @@ def compile_plan(
         _refuse_increasing(chosen, times)
     nodes = Nodes(process, times)
     compiling = Compiling(nodes, f"{chosen.name} on {process}")
-    last = compiling.run(_ended(chosen, nodes, final))
+    ended = _ended(chosen, nodes, final)
+    last = compiling.run(ended if with_side_input(process) is None else carrying(nodes, ended))
     rows = without_dead_rows(compiling.rows_so_far(last))
     if rows.stochastic:
         _refuse_increasing(chosen, times)
@@ -84,7 +86,11 @@ class Compiling:
         self.rows: list[Row] = []
         self.places: dict[Register, Node] = {"x": start}
         self.defined: set[Register] = {"x"}
-        self.law = Law(start, nodes.process.prior_std(start.t))
+        self.inputs: tuple[tuple[str, Law], ...] = (("x", Law(start, nodes.process.prior_std(start.t))),)
+        if (side := with_side_input(nodes.process)) is not None:
+            law = Law(start, nodes.process.prior_std(start.t), ((side.prior_weight(start.t), "y"),))
+            self.inputs = (("x", law), ("y", Law(None)))
+            self.defined.add("y")
         self._step = 0
         self._names: Counter[str] = Counter()
         self._streams: set[tuple[float, float, int]] = set()
@@ -141,7 +147,7 @@ class Compiling:
         node = self.places.get(last)
         if node is None:
             raise PlanError(f"{self.where}: the method returned {last!r}, which is not a state: give its row a node")
-        return Rows((("x", self.law),), tuple(self.rows), (("x", last, node),))
+        return Rows(self.inputs, tuple(self.rows), (("x", last, node),))
 
     def _known(self, register: Any) -> Register:
         if not isinstance(register, str) or register not in self.defined:

@@ -13,8 +13,8 @@ from urn.noise import NoiseSource
 from urn.plan import FUNCTIONS, Combine, Evaluate, Noise, Plan, PlanError, Row, Rows
 from urn.plan.checks import last_uses
 from urn.plan.rows import Term
-from urn.prediction import PREDICTIONS, conversion
-from urn.processes import Process
+from urn.prediction import PREDICTIONS, conversion, side_weight
+from urn.processes import Process, with_side_input
 
 Watch = Callable[[Row, Mapping[str, Any]], None]
 Kind = tuple[str, Process, tuple[str, ...]]  # name, process, outputs: what is cached must not keep a network alive
@@ -120,11 +120,13 @@ _bind_cached = lru_cache(maxsize=256)(_bind)
 
 
 def fold(wanted: str, row: Evaluate, process: Process, outputs: tuple[str, ...]) -> tuple[Term, ...]:
-    """The wanted prediction as a sum of the call's first input and its raw outputs."""
+    """The wanted prediction as a sum of the call's first input, its raw outputs, and the side input, which comes last."""
     if wanted in outputs:
         return ((1.0, f"output {outputs.index(wanted)}"),)
     if wanted not in PREDICTIONS:
         raise PlanError(f"step {row.step}: the plan wants {wanted!r}; model {row.model!r} returns {outputs}")
     on_x, on_output = conversion(outputs[0], wanted, row.node, process)
-    terms = ((on_output, "output 0"), (on_x, row.inputs[0]))
+    terms: tuple[Term, ...] = ((on_output, "output 0"), (on_x, row.inputs[0]))
+    if (side := with_side_input(process)) is not None:
+        terms += ((side_weight(side, row.node, on_x, on_output, wanted, outputs[0]), row.inputs[-1]),)
     return tuple(term for term in terms if not isinstance(term[0], float) or term[0] != 0.0) or terms[:1]

@@ -44,9 +44,9 @@ def classifier_free_guidance(
     if not 0 <= rescale <= 1:
         raise ValueError(f"rescale={rescale!r} must be between 0 and 1")
 
-    def guided(x: Any, t: Any, **conditioning: Any) -> Any:
-        with_condition = model.net(x, t, **conditioning)
-        without = model.net(x, t, **{**conditioning, **unconditional})
+    def guided(*inputs: Any, **conditioning: Any) -> Any:
+        with_condition = model.net(*inputs, **conditioning)
+        without = model.net(*inputs, **{**conditioning, **unconditional})
         more: tuple[Any, ...] = ()
         if isinstance(with_condition, (tuple, list)):  # further outputs, as a learned variance, are not guided
             (with_condition, *rest), without = with_condition, without[0]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from urn.plan import Array, Node, PlanError
 from urn.plan.rows import Number, freeze_number
-from urn.processes import Process
+from urn.processes import Process, SideProcess
 
 Prediction = Literal["epsilon", "x0", "v", "velocity", "score"]
 PREDICTIONS: tuple[str, ...] = get_args(Prediction)
@@ -83,6 +83,20 @@ def conversion(network: str, wanted: str, node: Node, process: Process) -> tuple
         )
     drafting = any(isinstance(number, Tensor) for number in (node.t, node.alpha, node.sigma))
     return (on_x, on_output) if drafting else (freeze_number(on_x), freeze_number(on_output))
+
+
+def side_weight(side: SideProcess, node: Node, on_x: Number, on_output: Number, wanted: str, network: str) -> Number:
+    """The weight of the side input y beside those of `conversion`.
+
+    They hold for x - beta y, and for velocities without their beta' y.
+    """
+    beta, slope = side.beta(as_tensor(node.t)), side.beta_slope(as_tensor(node.t))
+    weight = -as_tensor(on_x) * beta
+    if wanted == "velocity":
+        weight = weight + slope
+    if network == "velocity":
+        weight = weight - as_tensor(on_output) * slope
+    return weight if isinstance(node.t, Tensor) else freeze_number(weight)
 
 
 def as_tensor(number: Number) -> Tensor:

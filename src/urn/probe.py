@@ -15,7 +15,7 @@ from urn.model import Model
 from urn.plan import Array, Evaluate, Node, Rows
 from urn.plan.rows import freeze_number, map_numbers
 from urn.prediction import PREDICTIONS, as_tensor, pair_weights
-from urn.processes import Process
+from urn.processes import Process, with_side_input
 
 LARGEST = 4.0  # mean square above which samples may well be garbage rather than the data of a network
 
@@ -54,6 +54,8 @@ def check_prediction(model: Model, x0: Tensor, **conditioning: Any) -> str | Non
         `PredictionWarning`.
     """
     process, notes, nodes = model.process, [], []
+    if with_side_input(process) is not None:
+        raise ValueError(f"{process} has a side input, which this check does not know")
     generator = torch.Generator(x0.device).manual_seed(0)
     for t in process.t_finite:
         alpha, sigma = float(process.alpha(t)), float(process.sigma(t))

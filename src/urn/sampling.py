@@ -17,8 +17,9 @@ from urn.grids import GridLike
 from urn.method import Method, Steps
 from urn.model import Model, check_shape
 from urn.noise import NoiseSource, check_seeds, make_source, sample_seeds
-from urn.plan import Array, Evaluate, Row, Rows
+from urn.plan import Array, Evaluate, PlanError, Row, Rows
 from urn.probe import first_look, judge_run
+from urn.processes import with_side_input
 
 
 class SamplingError(RuntimeError):
@@ -53,6 +54,7 @@ def sample(
     seed: int = 0,
     seeds: Sequence[int] | None = None,
     start: Tensor | None = None,
+    inputs: Mapping[str, Tensor] | None = None,
     steps: int | None = None,
     grid: GridLike | None = None,
     final: str | None = None,
@@ -76,6 +78,7 @@ def sample(
         seeds: or one seed per sample: its noise is then the same bit for bit in whatever batch it is drawn.
         start: the state at the plan's first node, (B, *S), instead of noise of the process's prior std; it sets dtype
             and device.
+        inputs: the plan's other inputs by name, (B, *S) each: {"y": degraded} on a process with a side input.
         noise: "seeded"; "brownian", where coarse and fine grids share one path; "fast", the device's own generator, which
             makes a sample depend on its batch; or a source of your own.
         conditioning: keyword arguments for the network; tensors whose first size is B are split with the batch.
@@ -105,6 +108,7 @@ def sample(
         raise ValueError(f"{', '.join(given)}: given beside a compiled plan; pass them to compile_plan")
     seeds = None if seeds is None else check_seeds("seeds", seeds)
     size = _full_shape(model, shape, start, seeds)
+    given_inputs = _check_inputs(plan, inputs, size)
     if start is None:
         _check_prior(plan)
     all_seeds = sample_seeds(seed, size[0]) if seeds is None else seeds
@@ -114,9 +118,11 @@ def sample(
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueError(f"batch_size={batch_size!r} must be an integer of at least 1")
     like = torch.empty(size[1:], dtype=dtype, device=device) if start is None else start[0]
-    probe = first_look(model)
+    probe = (
+        first_look(model) if with_side_input(model.process) is None else None
+    )  # it knows x = alpha x0 + sigma epsilon
     looked_at = model if probe is None else replace(model, net=probe)
-    job = _Job(looked_at, plan, all_seeds, start, like, noise, conditioning or {})
+    job = _Job(looked_at, plan, all_seeds, start, given_inputs, like, noise, conditioning or {})
     with torch.set_grad_enabled(gradients):
         samples = _run(job, batch, progress, watch)
     if probe is not None and probe.notes:
@@ -132,6 +138,7 @@ class _Job:
     plan: Rows
     seeds: tuple[int, ...]
     start: Tensor | None
+    inputs: Mapping[str, Tensor]
     like: Tensor
     noise: str | NoiseSource
     conditioning: Mapping[str, Any]
@@ -141,18 +148,19 @@ class _Job:
         seeds = self.seeds[part]
         like = self.like.expand(len(seeds), *self.like.shape)
         source = make_source(self.noise, seeds, self.plan, like.device)
+        inputs = {name: value[part].to(like) for name, value in self.inputs.items()}
         if self.start is None:
             law = dict(self.plan.inputs)["x"]
             t = 0.0 if law.node is None else law.node.t
             t = float(t.detach() if isinstance(t, Tensor) else t)
-            x = weighted_sum(((law.std, "z"),), {"z": source.normal((t, t), 0, like)})
+            x = weighted_sum(((law.std, "start"), *law.mean), {"start": source.normal((t, t), 0, like), **inputs})
         else:
             x = self.start[part]
         split = {
             name: value[part] if isinstance(value, Tensor) and value.shape[:1] == (len(self.seeds),) else value
             for name, value in self.conditioning.items()
         }
-        drawn: Tensor = execute(self.plan, self.model, {"x": x}, source, conditioning=split, watch=watch)["x"]
+        drawn: Tensor = execute(self.plan, self.model, {"x": x, **inputs}, source, conditioning=split, watch=watch)["x"]
         return drawn
 
 
@@ -221,10 +229,27 @@ def _check_prior(plan: Rows) -> None:
     """Refuse to draw the start of a plan that starts from something else than the process's prior."""
     law, end = dict(plan.inputs)["x"], plan.outputs[0][2]
     upwards = law.node is not None and not isinstance(law.node.t, Array) and law.node.t < end.t
-    if law.mean or upwards:
-        raise ValueError(
-            "start=None: this plan runs from data to noise, or from another input; pass the state that it starts from"
+    if upwards:
+        raise ValueError("start=None: this plan runs from data to noise; pass the state that it starts from")
+
+
+def _check_inputs(plan: Rows, inputs: Mapping[str, Tensor] | None, size: tuple[int, ...]) -> Mapping[str, Tensor]:
+    """The inputs of a plan beside its start, each a floating-point tensor of the batch's shape."""
+    given, needed = dict(inputs or {}), [name for name, _ in plan.inputs if name != "x"]
+    if missing := [name for name in needed if name not in given]:
+        found = ", ".join(("x", *given))
+        raise PlanError(
+            f"the plan needs {', '.join(missing)} beside the inputs given: {found}; pass inputs={{name: tensor}}"
         )
+    if extra := [name for name in given if name not in needed]:
+        raise ValueError(
+            f"inputs: {', '.join(extra)} given; this plan reads {', '.join(needed) or 'none'} beside its start"
+        )
+    for name, value in given.items():
+        if not isinstance(value, Tensor) or not value.dtype.is_floating_point or tuple(value.shape) != size:
+            what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"inputs[{name!r}]: {what}; a floating-point tensor of shape {size} is needed")
+    return given
 
 
 def _full_shape(

@@ -87,7 +87,8 @@ BELOW = {
         "urn.processes",
     },
     "urn.executor": {"urn.arithmetic", "urn.model", "urn.noise", "urn.plan", "urn.prediction", "urn.processes"},
-    "urn.compiler": {"urn.grids", "urn.method", "urn.nodes", "urn.plan", "urn.processes"},
+    "urn.side_input": {"urn.method", "urn.nodes", "urn.plan", "urn.processes"},
+    "urn.compiler": {"urn.grids", "urn.method", "urn.nodes", "urn.plan", "urn.processes", "urn.side_input"},
 }
 
 

@@ -184,10 +184,13 @@ def test_a_start_is_taken_as_it_is():
     assert not torch.equal(zeros, ones)
 
 
-def test_a_plan_that_starts_from_another_input_needs_its_start():
+def test_a_plan_that_starts_from_another_input_needs_that_input():
     mean = plan(Combine("x1", ((1.0, "x"),), END), inputs=(("x", Law(MIDDLE, 0.5, ((0.5, "y"),))), ("y", Law(None))))
-    with pytest.raises(ValueError, match="start=None: this plan runs from data to noise, or from another input"):
+    with pytest.raises(PlanError, match="the plan needs y beside the inputs given: x"):
         sample(model(), mean)
+    ones = {"y": torch.ones(4, 3)}
+    apart = sample(model(), mean, (4, 3), inputs={"y": 3 * ones["y"]}) - sample(model(), mean, (4, 3), inputs=ones)
+    torch.testing.assert_close(apart, torch.ones(4, 3))
 
 
 def test_conditioning_is_split_with_the_batch():

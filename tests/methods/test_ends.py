@@ -38,6 +38,10 @@ ENDS = {"flow": Flow(), "cosine": VP.cosine(), "table": ZERO_SNR["table zero snr
 # name: the ends that it refuses, and why
 REFUSED = {
     "euler_maruyama": ({"start"}, "g^2 = 2 sigma^2 (sigma'/sigma - alpha'/alpha) is infinite at alpha = 0"),
+    **dict.fromkeys(
+        ("accelerated_ddim", "accelerated_ddpm"),
+        ({"start"}, "the ratio of alphas in a step stays away from 1 there however fine the grid"),
+    ),
     "annealed_langevin": (
         {"start", "end"},
         "a Langevin step at sigma/alpha = 0 or infinity does nothing or everything",

@@ -10,6 +10,7 @@ import pytest
 import torch
 from methods_cases import bent, compiled, gap, run, start_states
 
+from urn.coefficients.model_statistics import ModelStatistics
 from urn.methods import ALIASES, METHODS
 from urn.plan import PlanError
 from urn.processes import VE, VP, Flow
@@ -50,9 +51,17 @@ BAD: dict[str, list[Any]] = {
     "prediction": PREDICTION,
     "size": ["bh3", "BH1", None, 1],
     "variable": ["rho", "", None, 1],
+    "statistics": ["measured", 1.0, (1.0, 0.0, 0.0), True],
+    "correct": ["sometimes", "", None, 1, True],
 }
 PLAIN = {"rk38": "ralston_4", "pareschi_russo": "qin_zhang"}  # another tableau for those that have the one tried first
-IN_UNIT = {"ddim", "euler_ancestral", "cps", "cps_vanishing"}  # their eta ends at 1; elsewhere it may be larger
+IN_UNIT = {
+    "ddim",
+    "euler_ancestral",
+    "cps",
+    "cps_vanishing",
+    "resshift",
+}  # their eta ends at 1; elsewhere it may be larger
 NAMES = [name for name in METHODS if name not in ALIASES]
 
 
@@ -142,6 +151,8 @@ def test_a_good_option_changes_the_plan(name: str, option: str) -> None:
         "prediction": "epsilon",
         "size": "bh1",
         "variable": "ratio",
+        "statistics": ModelStatistics.constant(l=0.3, s=-0.4, b=0.2),
+        "correct": "never",
     }
     fixed = {**METHODS[name].defaults, **METHODS[name].fixed}
     value = (

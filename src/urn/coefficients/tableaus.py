@@ -66,6 +66,17 @@ def tableau(name: str, order: int, rows: str, weights: str) -> Tableau:
     return Tableau(name, order, a, _numbers(weights), tuple(sum(row, Fraction(0)) for row in a))
 
 
+def rounded_tableau(name: str, order: int, shares: str, rows: str, weights: str) -> Tableau:
+    """A tableau published in decimals: c is given, and the first column is what the others leave of c (of 1 in b)."""
+    c = (Fraction(0), *_numbers(shares))
+    a = tuple(_with_first(_numbers(row), share) for row, share in zip(rows.split(","), c[1:], strict=True))
+    return Tableau(name, order, ((), *a), _with_first(_numbers(weights), Fraction(1)), c)
+
+
+def _with_first(rest: Numbers, total: Fraction) -> Numbers:
+    return (total - sum(rest, Fraction(0)), *rest)
+
+
 def _numbers(text: str) -> Numbers:
     return tuple(Fraction(word) for word in text.split())
 
@@ -82,11 +93,12 @@ SSPRK_3 = tableau("ssprk_3", 3, "1, 1/4 1/4", "1/6 1/6 2/3")
 SSPRK_3_4S = tableau("ssprk_3_4s", 3, "1/2, 1/2 1/2, 1/6 1/6 1/6", "1/6 1/6 1/6 1/2")
 RK4 = tableau("rk4", 4, "1/2, 0 1/2, 0 0 1", "1/6 1/3 1/3 1/6")
 RK38 = tableau("rk38", 4, "1/3, -1/3 1, 1 -1 1", "1/8 3/8 3/8 1/8")
-RALSTON_4 = tableau(  # of minimal error bound; the exact numbers are in Q(sqrt 5)
+RALSTON_4 = rounded_tableau(  # of minimal error bound; the exact numbers are in Q(sqrt 5)
     "ralston_4",
     4,
-    "0.4, 0.29697760924775360 0.15875964497103583, 0.21810038822592047 -3.05096514869293080 3.83286476046701010",
-    "0.17476028226269037 -0.55148066287873294 1.20553559939652350 0.17118478121951903",
+    "0.4 0.45573725421878943 1",
+    ", 0.15875964497103583, -3.05096514869293080 3.83286476046701010",
+    "-0.55148066287873294 1.20553559939652350 0.17118478121951903",
 )
 BUTCHER_6 = tableau(
     "butcher_6",
@@ -102,13 +114,14 @@ BOGACKI_SHAMPINE_5 = tableau(
     "174197/959244 -30942/79937 8152137/19744439 666106/1039181 -29421/29068 482048/414219",
     "587/8064 0 4440339/15491840 24353/124800 387/44800 2152/5985 7267/94080",
 )
-TSITOURAS_5 = tableau(
+TSITOURAS_5 = rounded_tableau(
     "tsitouras_5",
     5,
-    "0.161, -0.008480655492356989 0.335480655492357, 2.8971530571054935 -6.359448489975075 4.3622954328695815, "
-    "5.325864828439257 -11.748883564062828 7.4955393428898365 -0.09249506636175525, "
-    "5.86145544294642 -12.92096931784711 8.159367898576159 -0.071584973281401 -0.028269050394068383",
-    "0.09646076681806523 0.01 0.4798896504144996 1.379008574103742 -3.290069515436081 2.324710524099774",
+    "0.161 0.327 0.9 0.9800255409045097 1",
+    ", 0.335480655492357, -6.359448489975075 4.3622954328695815, "
+    "-11.748883564062828 7.4955393428898365 -0.09249506636175525, "
+    "-12.92096931784711 8.159367898576159 -0.071584973281401 -0.028269050394068383",
+    "0.01 0.4798896504144996 1.379008574103742 -3.290069515436081 2.324710524099774",
 )
 DORMAND_PRINCE = tableau(
     "dormand_prince",

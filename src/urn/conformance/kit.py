@@ -8,7 +8,7 @@ from typing import Any
 
 from urn.method import Method
 from urn.methods import find_method
-from urn.processes import VP, Process
+from urn.processes import VP, Process, with_side_input
 
 from . import checks
 from .report import Check, Report
@@ -40,7 +40,7 @@ def check(
         A `Report`; `print` it. A check that a sampler makes impossible is listed with the reason, and the rest go on.
 
     Raises:
-        ValueError: the name is unknown, or the method has no such option.
+        ValueError: the name is unknown, the method has no such option, or the process has a side input.
 
     Example:
         >>> report = check("dpmpp_2m")
@@ -48,6 +48,10 @@ def check(
         (True, 2)
     """
     process = VP.linear() if process is None else process
+    if with_side_input(process) is not None:
+        raise ValueError(
+            f"process={process!r} has a side input: check the method on a process without, it runs on x - beta y"
+        )
     if isinstance(sampler, (str, Method)):
         method = find_method(sampler) if isinstance(sampler, str) else sampler
         subject = Subject.of_method(method.with_options(**options))

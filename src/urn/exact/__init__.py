@@ -1,6 +1,7 @@
 """Models known in closed form: their predictions, densities and posteriors under every process."""
 
 from .affine import Affine, AffineNoise, moments
+from .conditional import Conditional
 from .contract import ClosedForm
 from .empirical import Empirical
 from .gaussian import Gaussian
@@ -10,6 +11,7 @@ __all__ = [
     "Affine",
     "AffineNoise",
     "ClosedForm",
+    "Conditional",
     "Empirical",
     "Gaussian",
     "GaussianMixture",

@@ -28,6 +28,7 @@ from urn.method import combine, evaluate
 from urn.model import Model
 from urn.nodes import Nodes
 from urn.plan import Combine, Evaluate, Node, PlanError, Read, Register
+from urn.processes import with_side_input
 from urn.schemes.multistep import predictions, step_row
 
 Rows = Generator[Any, Any, Any]
@@ -149,6 +150,8 @@ def sample_adaptive(
         raise ValueError(
             f"rtol={rtol}, atol={atol}, first_step={first_step}: tolerances >= 0, one above, 0 < first_step <= 1"
         )
+    if with_side_input(model.process) is not None:
+        raise ValueError(f"{model.process} has a side input, which adaptive sampling does not carry")
     ends = [end if given is None else given for given, end in zip((t_from, t_to), model.process.t_finite, strict=True)]
     chosen = PAIRS[pair]
     nodes = Nodes(model.process, torch.tensor(ends, dtype=torch.float64))

@@ -28,6 +28,7 @@ from urn.model import Model
 from urn.noise import SeededNoise, check_seeds, sample_seeds
 from urn.plan import Node
 from urn.prediction import conversion
+from urn.processes import with_side_input
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def log_likelihood(
     if probes is not None and probes < 1:
         raise ValueError(f"probes={probes!r} must be None or at least 1")
     process = model.process
+    if with_side_input(process) is not None:
+        raise ValueError(f"{process} has a side input, which likelihoods do not carry")
     times = grid_times(process, steps, grid).flip(0)
     plan = compile_plan(method, process, grid=times)
     signs = _signs(x, probes, seeds)

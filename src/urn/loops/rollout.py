@@ -90,6 +90,7 @@ def rollout(
     seed: int = 0,
     seeds: Sequence[int] | None = None,
     start: Tensor | None = None,
+    inputs: Mapping[str, Tensor] | None = None,
     noise: str | NoiseSource = "seeded",
     conditioning: Mapping[str, Any] | None = None,
     path: Rollout | None = None,
@@ -102,7 +103,7 @@ def rollout(
     Args:
         plan: a compiled plan.
         model: the model.
-        shape, seed, seeds, start, noise, conditioning, dtype, device: as in `urn.sample`; the samples are the same.
+        shape, seed, seeds, start, inputs, noise, conditioning, dtype, device: as in `urn.sample`; the samples are the same.
         path: an earlier run of the same plan, with this or another model: its start and values are taken, nothing is
             drawn, and their means and log-densities under this model are returned. That is what ratios of policies need.
         gradients: keep the graph, so that log-densities can be differentiated in the network's parameters.
@@ -149,6 +150,7 @@ def rollout(
         seed=seed,
         seeds=seeds,
         start=start,
+        inputs=inputs,
         noise=noise,
         conditioning=conditioning,
         dtype=dtype,

@@ -24,6 +24,7 @@ from urn.methods.deis import (
     deis_rho_rk4,
 )
 from urn.methods.dpm_solver import dpm_solver_2, dpm_solver_3, dpm_solver_fast
+from urn.methods.dpm_solver_v3 import dpm_solver_v3, dpm_solver_v3_published
 from urn.methods.dpmpp import (
     dpmpp_2m,
     dpmpp_2m_lower_final,
@@ -75,6 +76,7 @@ from urn.methods.langevin import annealed_langevin
 from urn.methods.lawson import genlawson_4, lawson_2a, lawson_2b, lawson_4, modgenlawson_4, pec_423, pecec_433
 from urn.methods.momentum import ghvb, hb
 from urn.methods.pndm import ipndm, pndm
+from urn.methods.resshift import resshift
 from urn.methods.restart import restart
 from urn.methods.runge_kutta import DIAGONAL, EXPLICIT, implicit_runge_kutta, runge_kutta
 from urn.methods.sa_solver import sa_solver, sa_solver_pece, sa_solver_published, sa_solver_published_lower_final
@@ -109,6 +111,8 @@ _METHODS: tuple[Method, ...] = (
     dpm_solver_2,
     dpm_solver_3,
     dpm_solver_fast,
+    *(dpm_solver_v3.named(f"dpm_solver_v3_{p}", order=p) for p in (1, 2, 3)),
+    dpm_solver_v3_published,
     dpmpp_2s,
     dpmpp_3s,
     dpmpp_2m,
@@ -139,6 +143,7 @@ _METHODS: tuple[Method, ...] = (
     flow_grpo,
     cps,
     cps_vanishing,
+    resshift,
     *(family.named(f"{family.name}_{p}", order=p) for family in (deis, deis_rho) for p in (2, 3, 4)),
     *(
         family.named(f"{family.name.removesuffix('_ramped')}_{p}_ramped", order=p)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from urn.processes import Process
+from urn.processes import Process, SideProcess, with_side_input
 
 from .functions import FUNCTIONS
 from .rows import Apply, Array, Combine, Evaluate, Node, Noise, Number, PlanError, Register, Row, Rows
@@ -56,26 +56,29 @@ def check_structure(where: str, plan: Rows) -> None:
 def check_point_mass(where: str, plan: Rows, process: Process) -> None:
     """Follow data that are one point c through the rows: each state must be alpha c + sigma (unit noise), or a PlanError.
 
-    Registers are coefficients on c, on the start's noise and on every Noise row; the model is the exact one of the point.
+    Registers are coefficients on c, on the start's noise and on every Noise row, and on the side input y where the process
+    has one, which each state must carry with its beta; the model is the exact one of the point.
     What a nonlinear map or a prediction with a 0/0 touches is not followed further.
     """
     law: dict[Register, Mapping[Any, Any] | None] = {}
     for name, given in plan.inputs:
         node = given.node
         law[name] = None if node is None else {"c": _values(node.alpha), name: _values(node.sigma)}
+    if (side := with_side_input(process)) is not None and (start := dict(plan.inputs)["x"].node) is not None:
+        law["x"], law["y"] = {**(law["x"] or {}), "y": _values(side.beta(_values(start.t)))}, {"y": 1.0}
     for position, row in enumerate(plan.rows):
         if isinstance(row, Noise):
             law[row.out] = {(row.interval, row.stream): 1.0}  # two rows of one identity are one noise
         elif isinstance(row, Apply):
             law[row.out] = None
         elif isinstance(row, Evaluate):
-            state = law[row.inputs[0]] if len(row.inputs) == 1 else None
+            state = law[row.inputs[0]] if len(row.inputs) == 1 + (side is not None) else None
             for register, wanted in row.outs:
                 law[register] = None if state is None else _point_prediction(wanted, state, row, process)
         else:
             law[row.out] = _weighted(row, law)
             if row.node is not None and law[row.out] is not None:
-                _compare(f"{where}, step {row.step}, row {position}: {row.out}", law[row.out] or {}, row.node)
+                _compare(f"{where}, step {row.step}, row {position}: {row.out}", law[row.out] or {}, row.node, side)
 
 
 def is_straight(process: Process, times: Sequence[float]) -> bool:
@@ -105,6 +108,8 @@ def _point_prediction(
         return None
     epsilon = {key: value / sigma for key, value in state.items()}
     epsilon["c"] = epsilon.get("c", 0.0) - alpha / sigma
+    if (side := with_side_input(process)) is not None:
+        epsilon["y"] = epsilon.get("y", 0.0) - _values(side.beta(_values(row.node.t))) / sigma
     if wanted == "velocity":
         d_alpha, d_sigma = (float(d) for d in process.velocity_weights(float(_values(row.node.t))))
         on_x0, on_epsilon = d_alpha, d_sigma
@@ -112,15 +117,21 @@ def _point_prediction(
         on_x0, on_epsilon = {"epsilon": (0.0, 1.0), "v": (-sigma, alpha), "score": (0.0, -1 / sigma)}[wanted]
     prediction = {key: on_epsilon * value for key, value in epsilon.items()}
     prediction["c"] = prediction["c"] + on_x0
+    if side is not None and wanted == "velocity":
+        prediction["y"] = prediction["y"] + _values(side.beta_slope(_values(row.node.t)))
     return prediction
 
 
-def _compare(place: str, found: Mapping[Any, Any], node: Node) -> None:
+def _compare(place: str, found: Mapping[Any, Any], node: Node, side: SideProcess | None) -> None:
     alpha, sigma = _values(node.alpha), _values(node.sigma)
     mean = found.get("c", 0.0)
-    std = np.sqrt(sum(np.square(value) for key, value in found.items() if key != "c"))
+    std = np.sqrt(sum(np.square(value) for key, value in found.items() if key not in ("c", "y")))
     scale = np.hypot(alpha, sigma)
-    for name, is_, should in (("alpha", mean, alpha), ("sigma", std, sigma)):
+    compared = [("alpha", mean, alpha), ("sigma", std, sigma)]
+    if side is not None:
+        compared.append(("beta", found.get("y", 0.0), _values(side.beta(_values(node.t)))))
+        scale = scale + np.abs(compared[-1][2])
+    for name, is_, should in compared:
         if np.any(np.abs(is_ - should) > POINT_MASS_TOLERANCE * scale):
             raise PlanError(f"{place} at t = {node.t}: a point mass reaches {name} = {is_}, the node has {should}")
 

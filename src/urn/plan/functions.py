@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .rows import Array
+
 
 @dataclass(frozen=True)
 class Function:
@@ -50,6 +52,15 @@ def register_function(name: str, linear: bool = False) -> Callable[[Callable[...
 def clip(x: Any, low: float = -1.0, high: float = 1.0) -> Any:
     """Every element brought into [low, high]."""
     return x.clip(low, high)
+
+
+@register_function("shifted")
+def shifted(x: Any, by: Any = 0.0) -> Any:
+    """x + by, a number or one per coordinate."""
+    values = by.values if isinstance(by, Array) else by
+    if isinstance(x, torch.Tensor) and not isinstance(values, float):
+        values = (values if isinstance(values, torch.Tensor) else torch.tensor(values)).to(x)
+    return x + values
 
 
 @register_function("dynamic_threshold")

@@ -1,7 +1,8 @@
-"""Processes: how data become noise, x_t = alpha_t x0 + sigma_t epsilon. One file per family."""
+"""Processes: how data become noise, x_t = alpha_t x0 + sigma_t epsilon, some with a side input. One file per family."""
 
 from .flow import Flow
-from .process import Process, process_from_json, process_to_json, register_process
+from .mean_reverting import MeanReverting, ResShift
+from .process import Process, SideProcess, process_from_json, process_to_json, register_process, with_side_input
 from .tabulated import Tabulated, cosine_betas, linear_betas, scaled_linear_betas
 from .variance_exploding import VE
 from .variance_preserving import VP, Cosine, SubVP
@@ -11,7 +12,10 @@ __all__ = [
     "VP",
     "Cosine",
     "Flow",
+    "MeanReverting",
     "Process",
+    "ResShift",
+    "SideProcess",
     "SubVP",
     "Tabulated",
     "cosine_betas",
@@ -20,4 +24,5 @@ __all__ = [
     "process_to_json",
     "register_process",
     "scaled_linear_betas",
+    "with_side_input",
 ]

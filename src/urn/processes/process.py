@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from typing import Any, Protocol, TypeVar
+from dataclasses import fields
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -60,6 +60,31 @@ class Process(Protocol):
         ...
 
 
+class SideProcess(Process, Protocol):
+    """A process with a side input: x_t = alpha_t x0 + beta_t y + sigma_t epsilon, y a tensor like x0 that is given.
+
+    Whoever has a `beta` is one. x - beta y is then an ordinary process, so every method runs on it: plans name an input
+    `y`, their rows carry it, and networks are called as net(x, y, t).
+    """
+
+    def beta(self, t: Times) -> Tensor:
+        """The weight of the side input; 0 at the data end of the domain."""
+        ...
+
+    def beta_slope(self, t: Times) -> Tensor:
+        """The derivative beta'_t: dx_t/dt = alpha'_t x0 + beta'_t y + sigma'_t epsilon."""
+        ...
+
+    def prior_weight(self, t: Times) -> Tensor:
+        """The weight of y in the mean of the Gaussian from which sampling starts when it starts at time t."""
+        ...
+
+
+def with_side_input(process: Process) -> SideProcess | None:
+    """The process if it has a side input, else None."""
+    return cast("SideProcess", process) if hasattr(process, "beta") else None
+
+
 _KINDS: dict[str, Callable[[Mapping[str, Any]], Process]] = {}
 
 P = TypeVar("P", bound=type)
@@ -68,7 +93,7 @@ P = TypeVar("P", bound=type)
 def register_process(kind: str) -> Callable[[P], P]:
     """Let processes of a frozen dataclass be written to JSON under `kind`, and read back.
 
-    The dataclass's fields must be JSON values (tuples are read back as tuples).
+    The dataclass's fields must be JSON values (tuples are read back as tuples) or such processes themselves.
 
     Example:
         >>> @register_process("my-process")
@@ -78,7 +103,7 @@ def register_process(kind: str) -> Callable[[P], P]:
 
     def register(cls: P) -> P:
         cls.kind = kind  # type: ignore[attr-defined]
-        _KINDS[kind] = lambda fields: cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        _KINDS[kind] = lambda written: cls(**{name: _field(value) for name, value in written.items()})
         return cls
 
     return register
@@ -93,7 +118,8 @@ def process_to_json(process: Process) -> dict[str, Any]:
     kind = getattr(process, "kind", None)
     if kind not in _KINDS:
         raise ValueError(f"process {process!r} cannot be written: decorate its class with @register_process(name)")
-    return {"kind": kind, **asdict(process)}  # type: ignore[call-overload]
+    values = {f.name: getattr(process, f.name) for f in fields(process)}  # type: ignore[arg-type]
+    return {"kind": kind, **{name: process_to_json(v) if hasattr(v, "t_start") else v for name, v in values.items()}}
 
 
 def process_from_json(data: Mapping[str, Any]) -> Process:
@@ -102,14 +128,21 @@ def process_from_json(data: Mapping[str, Any]) -> Process:
     Raises:
         ValueError: the kind is unknown, or its fields are not the ones that it has.
     """
-    fields = dict(data)
-    kind = fields.pop("kind", None)
+    written = dict(data)
+    kind = written.pop("kind", None)
     if kind not in _KINDS:
         raise ValueError(f"process kind {kind!r} is unknown; known: {', '.join(sorted(_KINDS))}")
     try:
-        return _KINDS[kind](fields)
+        return _KINDS[kind](written)
     except TypeError as error:
         raise ValueError(f"process {kind!r}: {error}") from None
+
+
+def _field(value: Any) -> Any:
+    """A dataclass's field from its JSON."""
+    if isinstance(value, dict) and "kind" in value:
+        return process_from_json(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def as_float64(t: Times) -> Tensor:

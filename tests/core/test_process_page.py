@@ -1,0 +1,25 @@
+"""The page on processes does what it says: its code runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PAGE = Path(__file__).parents[2] / "docs" / "processes.md"
+
+
+def test_the_code_of_the_page_runs():
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(blocks[0], "processes.md", "exec", dont_inherit=True), names)
+    assert names["report"].passed, names["report"]
+    assert abs(names["report"].order - 2) < 0.25
+    assert isinstance(names["x"], torch.Tensor)
+    assert abs(float(names["x"].mean(0)[0]) - (0.3 * 2.0 - 0.7)) < 0.2
+    exec(compile(blocks[1], "processes.md", "exec", dont_inherit=True), names)
+    residual = names["x"] - 0.9 * names["y"]
+    assert float(residual.std()) < 2 * 0.1**0.5
