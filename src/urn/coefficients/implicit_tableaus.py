@@ -149,14 +149,7 @@ def diagonally_implicit(name: str, order: int, rows: list[list[float]], b: list[
 
 
 _GAMMA = 0.5 + math.sqrt(3) / 6
-_DELTA = 2 / math.sqrt(3) * math.cos(math.pi / 18)
 CROUZEIX_2 = diagonally_implicit("crouzeix_2", 3, [[_GAMMA], [1 - 2 * _GAMMA, _GAMMA]], [0.5, 0.5])
-CROUZEIX_3 = diagonally_implicit(
-    "crouzeix_3",
-    4,
-    [[(1 + _DELTA) / 2], [-_DELTA / 2, (1 + _DELTA) / 2], [1 + _DELTA, -(1 + 2 * _DELTA), (1 + _DELTA) / 2]],
-    [1 / (6 * _DELTA**2), 1 - 1 / (3 * _DELTA**2), 1 / (6 * _DELTA**2)],
-)
 QIN_ZHANG = diagonally_implicit("qin_zhang", 2, [[0.25], [0.5, 0.25]], [0.5, 0.5])
 _SMALL = 1 - math.sqrt(0.5)
 PARESCHI_RUSSO = diagonally_implicit("pareschi_russo", 2, [[_SMALL], [1 - 2 * _SMALL, _SMALL]], [0.5, 0.5])

@@ -28,7 +28,7 @@ from urn.plan import Node, PlanError, Register
 SOURCE = "Li et al. 2024, Accelerating Convergence of Score-Based Diffusion Models, Provably, arXiv 2403.03852"
 
 
-@method(order=2, nfe=2, source=SOURCE)
+@method(order=2, nfe="2; 1 in the first step", source=SOURCE)
 def accelerated_ddim(nodes: Nodes, x: Register) -> Steps:
     """The accelerated deterministic sampler."""
     _refuse_pure_noise(nodes)

@@ -94,7 +94,6 @@ ALIASES: dict[str, str] = {
     **dict.fromkeys(("abnorsett_3m", "abnorsett3_2h2s"), "dpmpp_3m"),
     **dict.fromkeys(("abnorsett_4m", "abnorsett4_3h2s"), "unip_4"),
     "crouzeix_2s": "crouzeix_2",
-    "crouzeix_3s": "crouzeix_3",
     "qin_zhang_2s": "qin_zhang",
     "pareschi_russo_2s": "pareschi_russo",
 }

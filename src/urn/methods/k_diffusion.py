@@ -53,7 +53,12 @@ def dpm_2_ancestral(nodes: Nodes, x: Register, eta: float = 1.0) -> Steps:
     return x
 
 
-@method(order=1, nfe="3; 2 in the last but one step, 1 in the last", exact_for=("point",), source="ComfyUI's heunpp2")
+@method(
+    order=1,
+    nfe="3; 2 in the last but one step, 1 in the last",
+    exact_for=("point",),
+    source="ComfyUI 2023, its sampler heunpp2",
+)
 def heunpp_2(nodes: Nodes, x: Register) -> Steps:
     """ComfyUI's Heun++: slopes at the next two points of the grid, weighed by their sigmas."""
     last = len(nodes) - 1

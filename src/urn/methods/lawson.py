@@ -77,13 +77,13 @@ def modgenlawson_4(nodes: Nodes, x: Register, prediction: str = "x0", known: int
     return (yield from with_history(nodes, x, prediction, 4, rule, history))
 
 
-@method(order=4, nfe=2, exact_for=("point",), source=OSTERMANN)
+@method(order=4, nfe="2; 4 in the first two steps", exact_for=("point",), source=OSTERMANN)
 def pec_423(nodes: Nodes, x: Register, prediction: str = "x0") -> Steps:
     """Exponential Adams-Bashforth of order 3, evaluated, corrected by Adams-Moulton of order 4, evaluated."""
     return (yield from with_history(nodes, x, prediction, 4, predictor_corrector, 2, start=krogstad_4))
 
 
-@method(order=4, nfe=3, exact_for=("point",), source=OSTERMANN)
+@method(order=4, nfe="3; 4 in the first two steps", exact_for=("point",), source=OSTERMANN)
 def pecec_433(nodes: Nodes, x: Register, prediction: str = "x0") -> Steps:
     """The same with the correction evaluated and made again."""
     rule = partial(predictor_corrector, corrections=2)

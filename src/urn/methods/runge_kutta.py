@@ -55,14 +55,16 @@ DIAGONAL: dict[str, Implicit] = {found.name: found for found in vars(implicit).v
 
 def _explicit_facts(options: Mapping[str, Any]) -> Mapping[str, Any]:
     chosen = EXPLICIT[one_of("tableau", options["tableau"], EXPLICIT)]
-    return {"order": chosen.order, "nfe": chosen.stages, "exact_for": _exact(options)}
+    return {"order": chosen.order, "nfe": chosen.stages - (chosen.b[-1] == 0), "exact_for": _exact(options)}
 
 
 def _implicit_facts(options: Mapping[str, Any]) -> Mapping[str, Any]:
     chosen = implicit_tableau(options["tableau"])
     rounds = _rounds(chosen, options["rounds"])
-    solved = sum(any(row) for row in chosen.a)
-    return {"order": min(rounds + 1, chosen.order), "nfe": 1 + rounds * solved, "exact_for": _exact(options)}
+    solved = [j for j, row in enumerate(chosen.a) if any(row)]  # the others are the start itself
+    passed_on = sum(any(row[j] for row in chosen.a) for j in solved)
+    calls = 1 + (rounds - 1) * passed_on + sum(chosen.b[j] != 0 for j in solved)
+    return {"order": min(rounds + 1, chosen.order), "nfe": calls, "exact_for": _exact(options)}
 
 
 def _exact(options: Mapping[str, Any]) -> tuple[str, ...]:

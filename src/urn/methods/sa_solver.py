@@ -56,7 +56,7 @@ def sa_solver(nodes: Nodes, x: Register, order: int = 3, corrector: int | None =
     return (yield from _pair(nodes, x, order, corrector, tau, evaluate_corrected=False))
 
 
-@method(order=2, nfe=2, stochastic=True, exact_for=("point",), source=SOURCE, facts=_facts)
+@method(order=2, nfe="2; 1 in the last step", stochastic=True, exact_for=("point",), source=SOURCE, facts=_facts)
 def sa_solver_pece(nodes: Nodes, x: Register, order: int = 3, corrector: int | None = None, tau: Tau = 1.0) -> Steps:
     """SA-Solver in the mode PECE: the model is called again at the corrected state."""
     return (yield from _pair(nodes, x, order, corrector, tau, evaluate_corrected=True))
