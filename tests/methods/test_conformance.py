@@ -8,8 +8,8 @@ from urn.methods import ALIASES
 NAMES = [name for name in urn.METHODS if name not in ALIASES]
 # the whole kit on VP; what depends on the process's clock or on alpha < 1, again on a flow and on VE
 PROCESSES = {"vp": urn.VP.linear(), "flow": urn.Flow(), "ve": urn.VE()}
-LONG = {  # a sampled law; six to sixteen evaluations a step
-    *("iddpm", "annealed_langevin"),
+LONG = {  # a sampled law; many rows a step; six to sixteen evaluations a step
+    *("iddpm", "annealed_langevin", "seeds_2", "seeds_3"),
     *("luan_ostermann_5", "luan_4", "luan_5", "luan_alhsmy_6_15s", "luan_alhsmy_6"),
 }
 TALL = {  # four stages and more, five rounds: of the same two functions as their smaller relatives
