@@ -66,7 +66,10 @@ def page(known: Verdicts) -> str:
     for name in NAMES:
         groups[urn.METHODS[name].source].append(urn.METHODS[name])
     passed = sum(all(one["passed"] for one in known[name].values()) for name in NAMES if name in known)
-    count = f"\n{len(NAMES)} methods under {len(urn.METHODS)} names; {passed} of {len(known)} checked pass the kit.\n"
+    checked = (
+        f"{passed} of {len(known)} checked pass the kit" if known else "no verdict is recorded yet: `make methods`"
+    )
+    count = f"\n{len(NAMES)} methods under {len(urn.METHODS)} names; {checked}.\n"
     return HEAD + count + "".join(_group(source, methods) for source, methods in groups.items())
 
 

@@ -13,7 +13,7 @@ from evidence.measure import TIMES, Course, digits_course, plane_course
 from urn.coefficients.model_statistics import ModelStatistics
 from urn.conformance.targets import MIXTURE
 from urn.exact import digits_mixture
-from urn.model_statistics import model_statistics, noised_states
+from urn.loops.model_statistics import model_statistics, noised_states
 from urn.processes import VP
 
 BUDGETS = (5, 6, 8, 10)

@@ -17,7 +17,7 @@ from urn.coefficients.exponential import EPSILON, X0, integral_weights
 from urn.coefficients.model_statistics import Curve, ModelStatistics
 from urn.conformance.targets import exact_end, states_at
 from urn.exact import Gaussian
-from urn.model_statistics import model_statistics, noised_states
+from urn.loops.model_statistics import model_statistics, noised_states
 from urn.nodes import Nodes
 from urn.plan import Plan
 from urn.processes import VE, VP, Flow

@@ -3,6 +3,7 @@
 ```
 adaptive.py    step sizes chosen while sampling, sample by sample
 likelihood.py  the log-density of a sample, by carrying it along the probability flow
+model_statistics.py  derivatives of a model averaged over sampled states, for DPM-Solver-v3
 rollout.py     the mean, std and log-density of every noisy row of a run
 ```
 """
