@@ -121,6 +121,17 @@ def method(
     return decorate
 
 
+def rewritten(steps: Steps, rewrite: Callable[[Row | Read], Generator[Any, Any, Any]]) -> Steps:
+    """A method's rows with each request handed to `rewrite`, which yields what stands in its place and returns the answer."""
+    answer: Any = None
+    while True:
+        try:
+            request = steps.send(answer)
+        except StopIteration as end:
+            return str(end.value)
+        answer = yield from rewrite(request)
+
+
 def number(name: str, value: Any, low: float, high: float = math.inf, ends: bool = True) -> Any:
     """An option that must be a finite number between `low` and `high` (without these if not `ends`), or a ValueError that
     names it. A scalar tensor, which may carry a gradient, is one."""

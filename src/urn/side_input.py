@@ -10,15 +10,16 @@ b_i the weight of y in r_i: the same row with one more term. A model call reads 
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from urn.method import Steps, combine
+from urn.method import Steps, combine, rewritten
 from urn.nodes import Nodes
-from urn.plan import Apply, Combine, Evaluate, Node, PlanError, Register
+from urn.plan import Apply, Combine, Evaluate, Node, PlanError, Read, Register, Row
 from urn.processes import with_side_input
 
 NAME: Register = "y"
@@ -35,12 +36,9 @@ def carrying(nodes: Nodes, steps: Steps) -> Steps:
         raise PlanError(f"{nodes.process} has no side input")
     held: dict[Register, Tensor] = {"x": side.beta(nodes[0].t)}  # the weight of y in a register, where that is not 0
     none = torch.zeros((), dtype=torch.float64)
-    answer: Any = None
-    while True:
-        try:
-            request = steps.send(answer)
-        except StopIteration as end:
-            return str(end.value)
+
+    def rewrite(request: Row | Read) -> Generator[Any, Any, Any]:
+        answer: Any
         if isinstance(request, Evaluate):
             state, *others = request.inputs
             short = side.beta(request.node.t) - held.get(state, none)
@@ -67,6 +65,9 @@ def carrying(nodes: Nodes, steps: Steps) -> Steps:
                 held[answer] = side.beta(request.node.t)
         else:
             answer = yield request
+        return answer
+
+    return (yield from rewritten(steps, rewrite))
 
 
 def _listed(answer: Any) -> tuple[Register, ...]:

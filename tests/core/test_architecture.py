@@ -76,7 +76,9 @@ BELOW = {
     "urn.model": {"urn.plan", "urn.prediction", "urn.processes"},
     "urn.guidance": {"urn.model"},
     "urn.coefficients": {"urn.coefficients", "urn.nodes", "urn.plan", "urn.processes"},
-    "urn.schemes": {"urn.schemes", "urn.coefficients", "urn.method", "urn.nodes", "urn.plan"},
+    "urn.schemes": {
+        *("urn.schemes", "urn.coefficients", "urn.method", "urn.nodes", "urn.plan", "urn.prediction"),
+    },
     "urn.methods": {
         "urn.methods",
         "urn.schemes",

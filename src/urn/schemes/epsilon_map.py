@@ -6,30 +6,29 @@ other predictions that go with it. Where alpha is 0, and at a method's first cal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from urn.method import Method, Steps, apply, combine, number, one_of
+from urn.method import Method, apply, combine, number, one_of
 from urn.nodes import Nodes
-from urn.plan import Evaluate, Node, Register
+from urn.plan import Node, Register
+from urn.schemes.remade import Remake, remade
 
-Remake = Callable[[Nodes, Node, Register, list[Register]], Generator[Any, Any, Register]]
-PREDICTIONS = ("x0", "epsilon", "v", "velocity", "score")
 REFERENCES = ("first", "previous")
 
 
 def dualfast(method: Method | str, share: float = 0.25, reference: str = "previous") -> Method:
     """The method on a mix of each noise prediction with an earlier one, whose error of the network is smaller.
 
-        e' = (1 - c) epsilon_cur + c epsilon_ref,   c = share (place of the step)/(steps), place counted down to the data
+        e' = (1 - c) epsilon_cur + c epsilon_ref,   c = share (t - t_last)/(t_first - t_last)
 
     The paper observes that the network errs less at more noise, and gives up a little of the integrator's accuracy for it.
     With an exact model nothing can be gained. How c falls in time is not settled by what is published; here it is linear.
 
     Args:
         method: a name or Method.
-        share: c at the first step, at least 0 and below 1.
+        share: c at the first time, from 0 to 1.
         reference: "previous" for the last call's prediction, "first" for that of the first call.
 
     Raises:
@@ -40,14 +39,22 @@ def dualfast(method: Method | str, share: float = 0.25, reference: str = "previo
     number("share", share, 0, 1)
     one_of("reference", reference, REFERENCES)
 
-    def remake(nodes: Nodes, node: Node, epsilon: Register, made: list[Register]) -> Generator[Any, Any, Register]:
-        left = 1 - (nodes.times[0] - node.t) / (nodes.times[0] - nodes.times[-1])
-        earlier = made[0] if reference == "first" else made[-1]
-        return str((yield combine(None, (1 - share * left, epsilon), (share * left, earlier))))
+    def remake_of(nodes: Nodes) -> Remake:
+        made: list[Register] = []
+
+        def remake(node: Node, epsilon: Register) -> Generator[Any, Any, Register]:
+            made.append(epsilon)
+            if len(made) == 1:
+                return epsilon
+            left = 1 - (nodes.times[0] - node.t) / (nodes.times[0] - nodes.times[-1])
+            earlier = made[0] if reference == "first" else made[-2]
+            return str((yield combine(None, (1 - share * left, epsilon), (share * left, earlier))))
+
+        return remake
 
     chosen = _resolved(method)
     name = f"{chosen.name} with dualfast(share={share:g}, reference={reference})"
-    return _remade(chosen, remake, replace(chosen, name=name, order=None, exact_for=chosen.exact_for))
+    return remade(replace(chosen, name=name, order=None), "epsilon", remake_of)
 
 
 def levenberg_marquardt(method: Method | str, damping: float = 1e-3, memory: float = 0.0) -> Method:
@@ -72,63 +79,23 @@ def levenberg_marquardt(method: Method | str, damping: float = 1e-3, memory: flo
     number("damping", damping, 0, ends=False)
     number("memory", memory, 0, 1)
 
-    def remake(nodes: Nodes, node: Node, epsilon: Register, made: list[Register]) -> Generator[Any, Any, Register]:
-        return str((yield apply("rank_one_turn", epsilon, made[-1], damping=damping, memory=memory)))
+    def remake_of(nodes: Nodes) -> Remake:
+        made: list[Register] = []
+
+        def remake(node: Node, epsilon: Register) -> Generator[Any, Any, Register]:
+            made.append(epsilon)
+            if len(made) == 1:
+                return epsilon
+            return str((yield apply("rank_one_turn", epsilon, made[-2], damping=damping, memory=memory)))
+
+        return remake
 
     chosen = _resolved(method)
     name = f"{chosen.name} with levenberg_marquardt(damping={damping:g}, memory={memory:g})"
-    return _remade(chosen, remake, replace(chosen, name=name, order=None, exact_for=()))
+    return remade(replace(chosen, name=name, order=None, exact_for=()), "epsilon", remake_of)
 
 
 def _resolved(method: Method | str) -> Method:
     from urn.methods import find_method
 
     return find_method(method) if isinstance(method, str) else method
-
-
-def _remade(chosen: Method, remake: Remake, facts: Method) -> Method:
-    def remade(nodes: Nodes, x: Register, **options: Any) -> Steps:
-        steps, answer, made = chosen.function(nodes, x, **options), None, list[Register]()
-        while True:
-            try:
-                request = steps.send(answer)
-            except StopIteration as end:
-                return str(end.value)
-            if isinstance(request, Evaluate) and not bool((request.node.alpha == 0).any()):
-                answer = yield from _evaluated(nodes, request, remake, made)
-            else:
-                answer = yield request
-
-    remade.__doc__ = chosen.function.__doc__
-    remade.__signature__ = chosen.signature  # type: ignore[attr-defined]
-    return replace(facts, function=remade)
-
-
-def _evaluated(nodes: Nodes, request: Evaluate, remake: Remake, made: list[Register]) -> Generator[Any, Any, Any]:
-    """The call with epsilon remade, and every wanted prediction made of it; outputs that are none pass through."""
-    wanted = [prediction for _, prediction in request.outs]
-    others = [name for name in wanted if name not in PREDICTIONS]
-    got = yield replace(request, outs=(("", "epsilon"), *(("", name) for name in others)))
-    epsilon, *rest = (got,) if isinstance(got, str) else got
-    changed = (yield from remake(nodes, request.node, epsilon, made)) if made else epsilon
-    made.append(epsilon)
-    answers = dict(zip(others, rest, strict=True))
-    for prediction in wanted:
-        if prediction == "epsilon":
-            answers[prediction] = changed
-        elif prediction not in answers:
-            terms = _terms(nodes, request.node, prediction, request.inputs[0], changed)
-            answers[prediction] = yield combine(None, *terms)
-    found = tuple(answers[prediction] for prediction in wanted)
-    return found[0] if len(found) == 1 else found
-
-
-def _terms(
-    nodes: Nodes, node: Node, prediction: str, x: Register, epsilon: Register
-) -> tuple[tuple[Any, Register], ...]:
-    """A prediction p x0 + q epsilon, with x0 = (x - sigma epsilon)/alpha, on (x, epsilon)."""
-    if prediction == "velocity":
-        p, q = nodes.velocity_weights(node)
-    else:
-        p, q = {"x0": (1.0, 0.0), "v": (-node.sigma, node.alpha), "score": (0.0, -1 / node.sigma)}[prediction]
-    return (p / node.alpha, x), (q - p * node.sigma / node.alpha, epsilon)

@@ -7,32 +7,29 @@ stretch is its last. Only where its rows stand in the whole plan is translated.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from urn.method import Method, Steps
+from urn.method import Method, Steps, rewritten
 from urn.nodes import Nodes
-from urn.plan import Apply, Combine, Register
+from urn.plan import Apply, Combine, Read, Register, Row
 
 Part = Method | str | tuple[Method | str, int | None]
 
 
 def on_stretch(method: Method, nodes: Nodes, x: Register, times: Tensor, places: Sequence[int | None]) -> Steps:
     """A method on times of their own; `places` are the indices of its points in the whole grid, None for none."""
-    steps = method(Nodes(nodes.process, times), x)
-    answer: Any = None
-    while True:
-        try:
-            request = steps.send(answer)
-        except StopIteration as end:
-            return str(end.value)
+
+    def rewrite(request: Row | Read) -> Generator[Any, Any, Any]:
         if isinstance(request, (Combine, Apply)) and request.node is not None and request.node.index is not None:
             request = replace(request, node=replace(request.node, index=places[request.node.index]))
-        answer = yield request
+        return (yield request)
+
+    return (yield from rewritten(method(Nodes(nodes.process, times), x), rewrite))
 
 
 def mixed(*parts: Part) -> Method:

@@ -6,9 +6,9 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from urn.method import Method, Steps, apply, combine
-from urn.nodes import Nodes
-from urn.plan import FUNCTIONS, Evaluate, Node, Register
+from urn.method import Method, apply
+from urn.plan import FUNCTIONS, Node, Register
+from urn.schemes.remade import remade
 
 
 def mapped_x0(method: Method | str, function: str, **options: Any) -> Method:
@@ -37,46 +37,10 @@ def mapped_x0(method: Method | str, function: str, **options: Any) -> Method:
     if function not in FUNCTIONS:
         raise ValueError(f"function={function!r} is not registered; known: {', '.join(FUNCTIONS)}")
 
-    def mapped(nodes: Nodes, x: Register, **method_options: Any) -> Steps:
-        steps = chosen.function(nodes, x, **method_options)
-        answer: Any = None
-        while True:
-            try:
-                request = steps.send(answer)
-            except StopIteration as end:
-                return str(end.value)
-            if isinstance(request, Evaluate):
-                answer = yield from _evaluated(nodes, request, function, options)
-            else:
-                answer = yield request
+    def remake(node: Node, x0: Register) -> Generator[Any, Any, Register]:
+        return str((yield apply(function, x0, **options)))
 
-    mapped.__doc__ = chosen.function.__doc__
-    mapped.__signature__ = chosen.signature  # type: ignore[attr-defined]
     given = "".join(f", {name}={value}" for name, value in options.items())
-    return replace(chosen, function=mapped, name=f"{chosen.name} with {function}(x0{given})", exact_for=())
-
-
-def _evaluated(nodes: Nodes, request: Evaluate, function: str, options: dict[str, Any]) -> Generator[Any, Any, Any]:
-    """The call with x0 mapped, and every wanted prediction made of it; outputs that are none pass through."""
-    wanted = [prediction for _, prediction in request.outs]
-    others = [name for name in wanted if name not in ("x0", "epsilon", "v", "velocity", "score")]
-    got = yield replace(request, outs=(("", "x0"), *(("", name) for name in others)))
-    x0, *rest = (got,) if isinstance(got, str) else got
-    mapped = yield apply(function, x0, **options)
-    made = dict(zip(others, rest, strict=True))
-    for prediction in wanted:
-        if prediction == "x0":
-            made[prediction] = mapped
-        elif prediction not in made:
-            made[prediction] = yield combine(None, *_terms(nodes, request.node, prediction, request.inputs[0], mapped))
-    answers = tuple(made[prediction] for prediction in wanted)
-    return answers[0] if len(answers) == 1 else answers
-
-
-def _terms(nodes: Nodes, node: Node, prediction: str, x: Register, x0: Register) -> tuple[tuple[Any, Register], ...]:
-    """A prediction p x0 + q epsilon, with epsilon = (x - alpha x0)/sigma, on (x, x0)."""
-    if prediction == "velocity":
-        p, q = nodes.velocity_weights(node)
-    else:
-        p, q = {"epsilon": (0.0, 1.0), "v": (-node.sigma, node.alpha), "score": (0.0, -1 / node.sigma)}[prediction]
-    return (q / node.sigma, x), (p - q * node.alpha / node.sigma, x0)
+    return remade(
+        replace(chosen, name=f"{chosen.name} with {function}(x0{given})", exact_for=()), "x0", lambda nodes: remake
+    )
