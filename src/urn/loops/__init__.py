@@ -10,6 +10,16 @@ rollout.py     the mean, std and log-density of every noisy row of a run
 
 from .adaptive import AdaptiveResult, sample_adaptive
 from .likelihood import log_likelihood
+from .model_statistics import model_statistics, noised_states
 from .rollout import Rollout, Transition, rollout
 
-__all__ = ["AdaptiveResult", "Rollout", "Transition", "log_likelihood", "rollout", "sample_adaptive"]
+__all__ = [
+    "AdaptiveResult",
+    "Rollout",
+    "Transition",
+    "log_likelihood",
+    "model_statistics",
+    "noised_states",
+    "rollout",
+    "sample_adaptive",
+]

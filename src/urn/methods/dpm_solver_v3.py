@@ -13,7 +13,7 @@ evaluated, at the predicted state. So at every step
     l = 1, s = b = 0      gives DPM-Solver++ multistep with exact weights (`statistics=None`),
     l = 0, s = -1, b = 0  gives DPM-Solver multistep, UniP in the noise prediction,
 
-and statistics measured by `urn.model_statistics` what the paper proposes. Where b is not 0 a step ends with a constant, a
+and statistics measured by `urn.loops.model_statistics` what the paper proposes. Where b is not 0 a step ends with a constant, a
 row `shifted`. A step that touches alpha = 0 or sigma = 0, or has such a point in its history, is that of l = 1, s = b = 0.
 
 **Order.** The first p - 1 steps have fewer predictions. `dpm_solver_v3` corrects them whatever `correct` is, at no cost; so
