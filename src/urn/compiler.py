@@ -57,7 +57,7 @@ def compile_plan(
         >>> plan.nfe
         10
     """
-    chosen = _resolve(method, options).with_options(**options)
+    chosen = as_method(method, options).with_options(**options)
     if chosen.components != (components := components_of(process)):
         states = (f"({', '.join(names)})" for names in (chosen.components, components))
         raise ValueError(f"method {chosen.name!r} is for states {next(states)}; those of {process} are {next(states)}")
@@ -71,10 +71,12 @@ def compile_plan(
     ended = _ended(chosen, nodes, final)
     try:
         last = compiling.run(ended if with_side_input(process) is None else carrying(nodes, ended))
-    except RuntimeError as error:
-        if nodes[0].alpha.ndim and "Boolean value of Tensor" in str(error):
-            raise ValueError(f"method {chosen.name!r} does not take a time per frame or a schedule per block") from None
-        raise
+    except RuntimeError as error:  # torch's, where a method asks which way a tensor of several numbers goes
+        if not nodes[0].alpha.ndim:
+            raise
+        raise ValueError(
+            f"method {chosen.name!r} does not take a time per frame or a schedule per block: {error}"
+        ) from error
     rows = without_dead_rows(compiling.rows_so_far(last))
     if is_between(process):
         _check_between(chosen, process, rows)
@@ -195,15 +197,19 @@ class Compiling:
         return stream
 
 
-def _resolve(method: str | Method | Callable[..., Steps], options: Mapping[str, Any]) -> Method:
-    if isinstance(method, Method):
-        return method
-    if isinstance(method, str):
+def as_method(method: str | Method | Callable[..., Steps], options: Mapping[str, Any] | None = None) -> Method:
+    """The method of a name, a method itself, or one of a generator function; `options` are those of the function's parameters
+    that it is going to be given, the others without a default being components of the state.
+
+    Raises:
+        ValueError: none of these, or an unknown name.
+    """
+    if isinstance(method, (str, Method)):
         from urn.methods import find_method  # the registry imports the methods, which nothing else may
 
         return find_method(method)
     if inspect.isgeneratorfunction(method):
-        return Method(method, getattr(method, "func", method).__name__, None, "", stochastic=False, options=options)
+        return Method(method, getattr(method, "func", method).__name__, None, "", options=options or {})
     raise ValueError(f"method={method!r} must be a name in urn.METHODS, a Method, or a generator function (nodes, x)")
 
 

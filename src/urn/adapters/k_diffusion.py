@@ -8,18 +8,16 @@ Sources: Crowson 2022, k-diffusion, after Karras et al. 2022, arXiv 2206.00364; 
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from urn.compiler import compile_plan
+from urn.compiler import as_method, compile_plan
 from urn.executor import bind, execute
 from urn.method import Method, Steps, number
-from urn.methods import find_method
 from urn.model import Model
 from urn.noise import NoiseSource, SeededNoise, check_seeds, sample_seeds
 from urn.plan import Apply, Combine, Evaluate, Noise, Plan, PlanError, Row
@@ -29,22 +27,7 @@ from urn.processes import VE, Flow, Process
 NoiseSampler = Callable[[Tensor, Tensor], Tensor]
 
 
-class Sample(Protocol):
-    """What k-diffusion and ComfyUI call; see `sampler`."""
-
-    def __call__(
-        self,
-        model: Callable[..., Tensor],
-        x: Tensor,
-        sigmas: Tensor,
-        extra_args: Mapping[str, Any] | None = None,
-        callback: Callable[[dict[str, Any]], Any] | None = None,
-        disable: bool | None = None,
-        noise_sampler: NoiseSampler | None = None,
-        *,
-        seed: int | Sequence[int] | None = None,
-        **options: Any,
-    ) -> Tensor: ...
+Sample = Callable[..., Tensor]
 
 
 def sampler(
@@ -100,7 +83,7 @@ def sampler(
         tensor([[0., 0., 0.],
                 [0., 0., 0.]])
     """
-    chosen = _chosen(method)
+    chosen = as_method(method)
     takes_s_noise = "s_noise" in chosen.defaults
     chosen.check_options({name: value for name, value in options.items() if name != "s_noise" or takes_s_noise})
     if process is not None and not (isinstance(process, VE) or process == Flow()):
@@ -204,16 +187,6 @@ class _ScaledNoise:
     def normal(self, interval: tuple[float, float], stream: int, like: Any) -> Any:
         """See `urn.noise.NoiseSource`."""
         return self.source.normal(interval, stream, like) * self.scale
-
-
-def _chosen(method: Any) -> Method:
-    if isinstance(method, str):
-        return find_method(method)
-    if isinstance(method, Method):
-        return method
-    if inspect.isgeneratorfunction(method):
-        return Method(method, method.__name__, None, "")
-    raise ValueError(f"method={method!r} must be a name in urn.METHODS, a Method, or a generator function (nodes, x)")
 
 
 def _compiled(method: Method, process: VE | Flow, times: Tensor, final: str | None, options: dict[str, Any]) -> Plan:

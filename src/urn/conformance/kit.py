@@ -55,7 +55,7 @@ def check(
         )
     default: Process = VP.linear()
     if isinstance(sampler, (str, Method)):
-        method = find_method(sampler) if isinstance(sampler, str) else sampler
+        method = find_method(sampler)
         default = default if len(method.components) == 1 else PHASE_SPACE
         subject = Subject.of_method(method.with_options(**options))
     elif isinstance(sampler, Subject):

@@ -242,8 +242,6 @@ _METHODS: tuple[Method, ...] = (
         for family in (unip, unipc)
         for p in (2, 3)
     ),
-)
-_PHASE_SPACE: tuple[Method, ...] = (
     psld_euler,
     psld_heun,
     psld_symplectic_euler,
@@ -258,7 +256,7 @@ _PHASE_SPACE: tuple[Method, ...] = (
     sscs,
 )
 
-METHODS: dict[str, Method] = {method.name: method for method in (*_METHODS, *_PHASE_SPACE)}
+METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 METHODS.update({alias: METHODS[name] for alias, name in ALIASES.items()})
 
 
@@ -267,10 +265,21 @@ def own_names(components: tuple[str, ...] = ("x",)) -> tuple[str, ...]:
     return tuple(name for name, found in METHODS.items() if name not in ALIASES and found.components == components)
 
 
-def find_method(name: str) -> Method:
-    """The method of a name or alias, or a ValueError with the nearest names."""
-    if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
-        raise ValueError(f"method={name!r} is unknown; {hint}`urn methods` lists all {len(METHODS)}")
-    return METHODS[name]
+def find_method(method: str | Method, components: tuple[str, ...] | None = None) -> Method:
+    """The method of a name or alias, or a method itself; where `components` are given, one for states of these.
+
+    Raises:
+        ValueError: an unknown name, with the nearest ones; neither a name nor a method; or a method for other states.
+    """
+    if isinstance(method, str):
+        if method not in METHODS:
+            near = difflib.get_close_matches(method, METHODS, n=3, cutoff=0.4)
+            hint = f"did you mean {', '.join(near)}? " if near else ""
+            raise ValueError(f"method={method!r} is unknown; {hint}`urn methods` lists all {len(METHODS)}")
+        method = METHODS[method]
+    if not isinstance(method, Method):
+        raise ValueError(f"method={method!r} must be a name in urn.METHODS or a Method")
+    if components not in (None, method.components):
+        states = (f"({', '.join(names)})" for names in (method.components, components or ()))
+        raise ValueError(f"method {method.name!r} is for states {next(states)}, not {next(states)}")
+    return method

@@ -20,17 +20,19 @@ arXiv 2406.08070.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from urn.coefficients.exponential import X0, Form, integral_weights, kept_share
-from urn.method import Steps, combine, evaluate, method, noise, number
+from urn.coefficients.exponential import X0, integral_weights
+from urn.method import Steps, combine, evaluate, method, noise, number, rewritten
+from urn.methods.ddim import ddim
 from urn.methods.dpmpp_sde import ancestral_split
 from urn.nodes import Nodes, is_clean
-from urn.plan import Node, Register
+from urn.plan import Evaluate, Node, Read, Register, Row
 
 SOURCE = (
     "Chung, Kim, Park, Nam, Ye 2024, CFG++: Manifold-constrained Classifier Free Guidance for Diffusion Models, "
@@ -46,16 +48,14 @@ def _facts(options: Mapping[str, Any]) -> Mapping[str, Any]:
 @method(order=1, source=SOURCE, facts=_facts)
 def euler_cfg_pp(nodes: Nodes, x: Register, eta: float = 0.0) -> Steps:
     """CFG++ on DDIM: the guided x0 and the unconditional noise."""
-    number("eta", eta, 0, 1)
-    for cur, next in nodes.steps():
-        x0, epsilon = yield evaluate(x, cur, "x0", "unconditional_epsilon")
-        if eta == 0 or is_clean(next):
-            x = yield combine(next, (next.alpha, x0), (next.sigma, epsilon))
-            continue
-        z = yield noise(cur, next)
-        s = eta * Form("x0", 2.0).noise_std(cur, next)
-        x = yield combine(next, (next.alpha, x0), (next.sigma * kept_share(cur, next, eta), epsilon), (s, z))
-    return x
+
+    def rewrite(request: Row | Read) -> Generator[Any, Any, Any]:
+        if isinstance(request, Evaluate):
+            outs = tuple((out, "unconditional_epsilon" if name == "epsilon" else name) for out, name in request.outs)
+            request = replace(request, outs=outs)
+        return (yield request)
+
+    return (yield from rewritten(ddim(nodes, x, eta=eta), rewrite))
 
 
 @method(order=2, source=COMFYUI)

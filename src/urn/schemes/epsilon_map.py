@@ -52,7 +52,9 @@ def dualfast(method: Method | str, share: float = 0.25, reference: str = "previo
 
         return remake
 
-    chosen = _resolved(method)
+    from urn.methods import find_method
+
+    chosen = find_method(method, ("x",))
     name = f"{chosen.name} with dualfast(share={share:g}, reference={reference})"
     return remade(replace(chosen, name=name, order=None), "epsilon", remake_of)
 
@@ -90,12 +92,8 @@ def levenberg_marquardt(method: Method | str, damping: float = 1e-3, memory: flo
 
         return remake
 
-    chosen = _resolved(method)
-    name = f"{chosen.name} with levenberg_marquardt(damping={damping:g}, memory={memory:g})"
-    return remade(replace(chosen, name=name, order=None, exact_for=()), "epsilon", remake_of)
-
-
-def _resolved(method: Method | str) -> Method:
     from urn.methods import find_method
 
-    return find_method(method) if isinstance(method, str) else method
+    chosen = find_method(method, ("x",))
+    name = f"{chosen.name} with levenberg_marquardt(damping={damping:g}, memory={memory:g})"
+    return remade(replace(chosen, name=name, order=None, exact_for=()), "epsilon", remake_of)

@@ -54,7 +54,7 @@ def reflected(method: Method | str, low: float = 0.0, high: float = 1.0, how: st
     """
     from urn.methods import find_method
 
-    chosen = find_method(method) if isinstance(method, str) else method
+    chosen = find_method(method, ("x",))
     if not low < high:
         raise ValueError(f"low={low!r} must lie below high={high!r}")
     name = MAPS[one_of("how", how, MAPS)]

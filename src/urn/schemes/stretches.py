@@ -91,7 +91,9 @@ def varied(method: Method | str, **options: Sequence[float]) -> Method:
     Example:
         >>> plan = compile_plan(varied("cps", eta=noise_shares("decaying", 8, 2.0)), Flow(), 8)
     """
-    chosen = _found(method)
+    from urn.methods import find_method
+
+    chosen = find_method(method, ("x",))
     if not options:
         raise ValueError("options: none given; each is a sequence with one value per step")
     counts = {name: len(values) for name, values in options.items()}
@@ -137,17 +139,9 @@ def _part(part: Part, last: bool) -> tuple[Method, int | None]:
         raise ValueError(f"parts: {part!r} must be (method, steps); only the last takes what is left")
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 0):
         raise ValueError(f"parts: steps={steps!r} must be an integer of at least 0")
-    return _found(method), steps
-
-
-def _found(method: Method | str) -> Method:
     from urn.methods import find_method
 
-    if isinstance(method, Method):
-        return method
-    if not isinstance(method, str):
-        raise ValueError(f"method={method!r} must be a name in urn.METHODS or a Method")
-    return find_method(method)
+    return find_method(method, ("x",)), steps
 
 
 def _words(method: Method, count: int | None) -> str:

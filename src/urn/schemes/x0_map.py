@@ -33,7 +33,7 @@ def mapped_x0(method: Method | str, function: str, **options: Any) -> Method:
     """
     from urn.methods import find_method
 
-    chosen = find_method(method) if isinstance(method, str) else method
+    chosen = find_method(method, ("x",))
     if function not in FUNCTIONS:
         raise ValueError(f"function={function!r} is not registered; known: {', '.join(FUNCTIONS)}")
 
