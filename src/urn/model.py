@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,7 @@ class Model:
             `label=lambda t: 1000 * t`.
         input_scale: what x is multiplied by before the network sees it, as a function of t; by default 1.
         integer_times: whether the network takes integer times only; a fractional one is then refused.
+        outputs: the names of what the network returns, the prediction first.
 
     Raises:
         ValueError: `predicts` or `shape` is not one of the above.
@@ -47,18 +48,16 @@ class Model:
     label: Callable[[Any], Any] | None = None
     input_scale: Callable[[Any], Any] | None = None
     integer_times: bool = False
+    outputs: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        names = (self.predicts,) if isinstance(self.predicts, str) else tuple(self.predicts)
+        object.__setattr__(self, "outputs", names)
         check_prediction_name("predicts", self.outputs[0] if self.outputs else None)
         if not callable(self.net):
             raise ValueError(f"net={self.net!r} must be callable as net(x, t, **conditioning)")
         if self.shape is not None:
             object.__setattr__(self, "shape", check_shape("shape", self.shape))
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The names of what the network returns, the prediction first."""
-        return (self.predicts,) if isinstance(self.predicts, str) else tuple(self.predicts)
 
     def __call__(self, *inputs: Any, t: float | Tensor | Array, **conditioning: Any) -> tuple[Any, ...]:
         """Call the network at time t; returns its outputs as they are, in the input's dtype.
@@ -66,23 +65,41 @@ class Model:
         Raises:
             ValueError: it returned another number of outputs, or another shape.
         """
+        return self.call(inputs, t, self.shown(t, inputs[0]), conditioning)
+
+    def call(
+        self, inputs: Sequence[Any], t: float | Tensor | Array, shown: Any, conditioning: Mapping[str, Any]
+    ) -> tuple[Any, ...]:
+        """The same, where what the network is shown of t has been made already."""
         x = inputs[0]
         if self.input_scale is not None:
             scale = self.input_scale(torch.tensor(t.values) if isinstance(t, Array) else t)
             if isinstance(scale, Tensor) and scale.ndim:  # one time per sample, or per frame
                 scale = scale.to(x)[None] if isinstance(t, Array) else scale.to(x).reshape(-1, *[1] * (x.ndim - 1))
-            scaled: tuple[Any, ...] = tuple(value * scale for value in inputs)
-        else:
-            scaled = inputs
-        result = self.net(*scaled, self.shown(t, x), **conditioning)
+            inputs = [value * scale for value in inputs]
+        result = self.net(*inputs, shown, **conditioning)
         outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
         if len(outputs) != len(self.outputs):
             raise ValueError(f"the network returned {len(outputs)} outputs, the model says {self.outputs}")
-        found, expected = (getattr(value, "shape", None) for value in (outputs[0], x))
+        found, expected = getattr(outputs[0], "shape", None), getattr(x, "shape", None)
         if found != expected:
             what = type(outputs[0]).__name__ if found is None else f"shape {tuple(found)}"
             raise ValueError(f"the network returned {what} for x of shape {tuple(expected or ())}")
-        return tuple(o.to(x.dtype) for o in outputs) if isinstance(x, Tensor) else outputs
+        if isinstance(x, Tensor):
+            return tuple([output if output.dtype == x.dtype else output.to(x.dtype) for output in outputs])
+        return outputs
+
+    def times(self, given: Sequence[float | Tensor | Array], x: Any) -> Sequence[Any]:
+        """What the network is shown of each of several times, as `shown`; on a device they are sent at once."""
+        if not isinstance(x, Tensor) or not all(isinstance(t, (int, float)) for t in given):
+            return [self.shown(t, x) for t in given]
+        values: Sequence[Any] = given if self.label is None else [self.label(t) for t in given]
+        if any(isinstance(value, Tensor) for value in values):
+            return [self.shown(t, x) for t in given]
+        if self.integer_times:
+            values = [round(float(value)) for value in values]
+        table = torch.tensor(values, dtype=self._time_dtype(x), device=x.device)
+        return table[:, None].repeat(1, aligned(x.shape[0]))[:, : x.shape[0]].unbind()
 
     def shown(self, t: float | Tensor | Array, x: Any) -> Any:
         """The time that the network is shown: `label(t)` for every sample of x, in float32 where x is of half precision.
@@ -95,7 +112,7 @@ class Model:
         if self.integer_times:  # 57 may come as 56.99999999999999, which a cast would make 56
             value = torch.round(value) if isinstance(value, Tensor) else round(value)
         if isinstance(x, Tensor):
-            dtype = torch.long if self.integer_times else torch.float32 if x.dtype in HALF else x.dtype
+            dtype = self._time_dtype(x)
             if frames and isinstance(value, Tensor):
                 return value.to(device=x.device, dtype=dtype).expand(x.shape[0], *value.shape)
             if isinstance(value, Tensor):  # a learned time, carrying its gradient, or one time per sample
@@ -106,6 +123,9 @@ class Model:
             if hasattr(x, "shape")
             else value
         )
+
+    def _time_dtype(self, x: Tensor) -> torch.dtype:
+        return torch.long if self.integer_times else torch.float32 if x.dtype in HALF else x.dtype
 
     def check_time(self, t: float | Tensor | Array) -> None:
         """Refuse a fractional time where the network takes integers only.
@@ -124,6 +144,12 @@ class Model:
                 f"the network takes integer times and would be shown {value!r}: use grid='trailing', 'linspace' or "
                 "'leading', urn.grids.rounded(...) around another, or an array of integers"
             )
+
+
+def aligned(size: int) -> int:
+    """The least length of at least `size` after which a row of a matrix begins at 64 bytes, as a tensor of its own does:
+    functions of tensors round otherwise elsewhere."""
+    return -(-size // 16) * 16
 
 
 def check_shape(name: str, shape: Any) -> tuple[int, ...]:

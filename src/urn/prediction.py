@@ -11,14 +11,14 @@ score     0 x0 - (1/sigma) epsilon = grad log p_t(x)
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
-from urn.plan import Array, Node, PlanError
-from urn.plan.rows import Number, freeze_number
-from urn.processes import CoupledProcess, Process, SideProcess
+from urn.plan import Array, Evaluate, Node, PlanError
+from urn.plan.rows import Number, Term, freeze_number
+from urn.processes import CoupledProcess, Process, SideProcess, components_of, is_between, with_side_input
 
 Prediction = Literal["epsilon", "x0", "v", "velocity", "score"]
 PREDICTIONS: tuple[str, ...] = get_args(Prediction)
@@ -44,6 +44,37 @@ def pair_weights(prediction: str, node: Node, process: Process) -> tuple[Tensor,
     if prediction == "velocity":
         return process.velocity_weights(node.t)
     return zero, one  # epsilon, and the score up to its factor
+
+
+def fold(wanted: str, row: Evaluate, process: Process, outputs: tuple[str, ...]) -> tuple[Term, ...]:
+    """A wanted prediction as a weighted sum of the call's inputs and of what it returned, "output 0", "output 1", ...
+
+    Args:
+        wanted: one of `row.outs`: the name of an output, a prediction that follows from the first one, or, as
+            "unconditional_x0", one that follows from the output "unconditional", of the first one's kind.
+        row: the call; its first input is the state, its last the side input where the process has one.
+        process, outputs: the model's.
+
+    Raises:
+        PlanError: it does not follow from these outputs, or has no finite weights there.
+    """
+    raw = tuple(f"output {place}" for place in range(len(outputs)))
+    if wanted in outputs:
+        return ((1.0, raw[outputs.index(wanted)]),)
+    if is_between(process):
+        return ((between_weight(outputs, wanted, row.node), raw[-1]),)
+    if len(components_of(process)) > 1:
+        on_inputs, on_outputs = joint_conversion(outputs, wanted, row.node, cast("CoupledProcess", process))
+        return (*zip(on_outputs, raw, strict=True), *zip(on_inputs, row.inputs, strict=True))
+    kind = wanted.removeprefix("unconditional_")
+    source = outputs[0] if kind == wanted else "unconditional"
+    if kind not in PREDICTIONS or source not in outputs:
+        raise PlanError(f"step {row.step}: the plan wants {wanted!r}; model {row.model!r} returns {outputs}")
+    on_x, on_output = conversion(outputs[0], kind, row.node, process)
+    terms: tuple[Term, ...] = ((on_output, raw[outputs.index(source)]), (on_x, row.inputs[0]))
+    if (side := with_side_input(process)) is not None:
+        terms += ((side_weight(side, row.node, on_x, on_output, kind, outputs[0]), row.inputs[-1]),)
+    return tuple(term for term in terms if not isinstance(term[0], float) or term[0] != 0.0) or terms[:1]
 
 
 def conversion(network: str, wanted: str, node: Node, process: Process) -> tuple[Number, Number]:

@@ -87,7 +87,7 @@ def sample(
         batch_size: samples at a time, by default all.
         dtype, device: of the states, where `start` is not given.
         progress: show a bar, one tick per model call.
-        watch: called after each row with the row and the live registers.
+        watch: called after each row with the row and the live registers; samples may then differ in the last digit.
         gradients: keep the graph, so that samples can be differentiated in the start, the network's parameters, and a
             Draft's coefficients; memory then grows with the model calls.
 
@@ -170,17 +170,12 @@ def _run(job: _Job, batch: int, progress: bool, watch: Watch | None) -> Tensor:
     calls = sum(isinstance(row, Evaluate) for row in job.plan.rows)
     finished: list[Tensor] = []
     with progress_bar(progress, calls * -(-count // batch)) as bar:
-
-        def look(row: Row, registers: Mapping[str, Any]) -> None:
-            if bar is not None and isinstance(row, Evaluate):
-                bar.update()
-            if watch is not None:
-                watch(row, registers)
-
+        if bar is not None:
+            job = replace(job, model=replace(job.model, net=_ticking(job.model.net, bar)))
         for first in range(0, count, batch):
             part = slice(first, min(first + batch, count))
             try:
-                finished.append(job.draw(part, look if watch is not None or bar is not None else None))
+                finished.append(job.draw(part, watch))
             except KeyboardInterrupt:
                 raise SamplingInterrupted(torch.cat(finished) if finished else None) from None
             good = torch.isfinite(finished[-1]).flatten(1).all(1)
@@ -189,6 +184,15 @@ def _run(job: _Job, batch: int, progress: bool, watch: Watch | None) -> Tensor:
                 finite = torch.isfinite(samples).flatten(1).all(1)
                 raise SamplingError(_blame(job, part, good), samples, finite)
     return torch.cat(finished) if len(finished) > 1 else finished[0]
+
+
+def _ticking(net: Callable[..., Any], bar: Any) -> Callable[..., Any]:
+    def ticking(*inputs: Any, **conditioning: Any) -> Any:
+        result = net(*inputs, **conditioning)
+        bar.update()
+        return result
+
+    return ticking
 
 
 def _blame(job: _Job, part: slice, good: Tensor) -> str:

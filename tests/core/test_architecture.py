@@ -89,7 +89,9 @@ BELOW = {
         "urn.plan",
         "urn.processes",
     },
-    "urn.executor": {"urn.arithmetic", "urn.model", "urn.noise", "urn.plan", "urn.prediction", "urn.processes"},
+    "urn.binding": {"urn.model", "urn.plan", "urn.prediction", "urn.processes"},
+    "urn.registers": {"urn.arithmetic", "urn.binding", "urn.model", "urn.plan"},
+    "urn.executor": {"urn.binding", "urn.model", "urn.noise", "urn.plan", "urn.registers"},
     "urn.side_input": {"urn.method", "urn.nodes", "urn.plan", "urn.processes"},
     "urn.compiler": {
         *(

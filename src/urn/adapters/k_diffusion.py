@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from urn.binding import bind
 from urn.compiler import as_method, compile_plan
-from urn.executor import bind, execute
+from urn.executor import execute
 from urn.method import Method, Steps, number
 from urn.model import Model
 from urn.noise import NoiseSource, SeededNoise, check_seeds, sample_seeds

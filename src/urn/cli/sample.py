@@ -17,7 +17,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 import urn
-from urn.executor import Watch, bind
+from urn.binding import bind
+from urn.executor import Watch
 from urn.guidance import classifier_free_guidance
 from urn.model import Model
 from urn.noise import sample_seeds

@@ -23,11 +23,11 @@ from torch import Tensor
 from urn.arithmetic import weighted_sum
 from urn.coefficients.exponential import EPSILON, halved_weights, integral_weights
 from urn.coefficients.tableaus import DORMAND_PRINCE, DORMAND_PRINCE_ERROR
-from urn.executor import fold
 from urn.method import combine, evaluate
 from urn.model import Model
 from urn.nodes import Nodes
 from urn.plan import Combine, Evaluate, Node, PlanError, Read, Register
+from urn.prediction import fold
 from urn.processes import with_side_input
 from urn.schemes.multistep import predictions, step_row
 

@@ -26,10 +26,11 @@ import torch
 from torch import Tensor
 
 from urn.arithmetic import weighted_sum
-from urn.executor import execute, fold
+from urn.executor import execute
 from urn.model import Model
 from urn.noise import SeededNoise, check_seeds, sample_seeds
 from urn.plan import Array, Evaluate, Node, Plan
+from urn.prediction import fold
 from urn.processes import Process, with_side_input
 from urn.sampling import SamplingError, SamplingInterrupted, progress_bar
 

@@ -103,7 +103,8 @@ def rollout(
     Args:
         plan: a compiled plan.
         model: the model.
-        shape, seed, seeds, start, inputs, noise, conditioning, dtype, device: as in `urn.sample`; the samples are the same.
+        shape, seed, seeds, start, inputs, noise, conditioning, dtype, device: as in `urn.sample`; the samples are the same to
+            rounding.
         path: an earlier run of the same plan, with this or another model: its start and values are taken, nothing is
             drawn, and their means and log-densities under this model are returned. That is what ratios of policies need.
         gradients: keep the graph, so that log-densities can be differentiated in the network's parameters.

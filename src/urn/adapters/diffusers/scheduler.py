@@ -14,8 +14,8 @@ from torch import Tensor
 
 from urn.adapters.diffusers.segments import Generators, Run, calls_per_step, segments
 from urn.adapters.diffusers.source import Source, defaults, is_even, plain, source_of
+from urn.binding import bind
 from urn.compiler import compile_plan
-from urn.executor import bind
 from urn.grids import find_grid
 from urn.methods import find_method
 from urn.model import Model
