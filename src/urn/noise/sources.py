@@ -63,10 +63,11 @@ def check_seeds(name: str, seeds: Sequence[int]) -> tuple[int, ...]:
 
 
 class SeededNoise:
-    """Counter-based noise: Philox 4x32-10 keyed by a sample's seed, counted by (interval, stream) and element.
+    """Counter-based noise: Philox 4x64-10 keyed by a sample's seed, counted by (interval, stream) and element.
 
-    The integers, and the float64 arithmetic that turns them into normals, are the same on every machine, device and
-    thread count; the result is rounded to the state's dtype. A sample's noise does not depend on the batch it is in.
+    The integers, and the arithmetic that turns them into normals, are the same on every machine, device and thread count:
+    float64 for states of float64, else float32, rounded to the state's dtype; the two differ by rounding alone. A sample's
+    noise does not depend on the batch it is in.
 
     Args:
         seeds: one per sample.
@@ -84,7 +85,8 @@ class SeededNoise:
                 f"seeds: {len(self.seeds)} given for a batch of {like.shape[0]} samples; one each is needed"
             )
         device = like.device if isinstance(like, Tensor) else torch.device("cpu")
-        values = standard_normals(self.seeds, identity(interval, stream), math.prod(like.shape[1:]), device)
+        dtype = torch.float64 if str(getattr(like, "dtype", "float64")).endswith("float64") else torch.float32
+        values = standard_normals(self.seeds, identity(interval, stream), math.prod(like.shape[1:]), device, dtype)
         return in_kind(values.reshape(like.shape), like)
 
 
@@ -196,7 +198,7 @@ def _digest(content: bytes, size: int) -> bytes:
 
 
 def in_kind(values: Tensor, like: Any) -> Any:
-    """Float64 normals as an array of the kind and dtype of `like`."""
+    """Normals as an array of the kind and dtype of `like`."""
     if isinstance(like, Tensor):
         return values.to(like.dtype)
     if type(like).__module__.startswith("jax"):
