@@ -16,7 +16,7 @@ from urn.executor import Watch, execute
 from urn.grids import GridLike
 from urn.method import Method, Steps
 from urn.model import Model, check_shape
-from urn.noise import CorrelatedNoise, GraphNoise, NoiseSource, check_seeds, make_source, sample_seeds
+from urn.noise import NoiseSource, StructuredNoise, check_seeds, make_source, sample_seeds
 from urn.plan import Apply, Array, Evaluate, PlanError, Row, Rows
 from urn.prediction import as_tensor
 from urn.probe import first_look, judge_run
@@ -120,7 +120,8 @@ def sample(
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueError(f"batch_size={batch_size!r} must be an integer of at least 1")
     like = torch.empty(size[1:], dtype=dtype, device=device) if start is None else start[0]
-    _check_noise(noise, model, size)
+    if isinstance(noise, StructuredNoise):
+        noise.check(size, model.outputs[0])
     probe = first_look(model) if _starts_from_white_noise(plan, model, noise) else None  # it knows no other law of x
     looked_at = model if probe is None else replace(model, net=probe)
     job = _Job(looked_at, plan, all_seeds, start, given_inputs, like, noise, conditioning or {})
@@ -230,25 +231,12 @@ def _check_kinds(model: Any, dtype: Any, device: Any, conditioning: Any, watch: 
         raise ValueError(f"watch={watch!r} must be callable as watch(row, registers)")
 
 
-def _check_noise(noise: str | NoiseSource, model: Model, size: tuple[int, ...]) -> None:
-    """Refuse correlated noise, or that of graphs, for states or a network that it does not suit."""
-    if isinstance(noise, GraphNoise):
-        noise.check(size)
-    if isinstance(noise, CorrelatedNoise):
-        noise.check(size)
-        if model.outputs[0] == "score":
-            raise ValueError(
-                "predicts='score': with correlated noise the true score is -K^-1 epsilon / sigma; give the network as "
-                "predicts='epsilon', -sigma K score (see urn.noise.correlated)"
-            )
-
-
 def _starts_from_white_noise(plan: Rows, model: Model, noise: str | NoiseSource) -> bool:
-    """Whether x = alpha x0 + sigma z: no side input or other component, no map of the start, no correlated or symmetric noise."""
+    """Whether x = alpha x0 + sigma z: no side input or other component, no map of the start, no structured noise."""
     mapped = any(isinstance(row, Apply) and row.inputs == ("x",) for row in plan.rows)
     plain = with_side_input(model.process) is None and len(components_of(model.process)) == 1
     plain = plain and not is_between(model.process)
-    return plain and not mapped and not isinstance(noise, (CorrelatedNoise, GraphNoise))
+    return plain and not mapped and not isinstance(noise, StructuredNoise)
 
 
 def _check_prior(plan: Rows) -> None:

@@ -114,3 +114,10 @@ def test_states_that_are_no_graphs_are_refused(shape: tuple[int, ...]) -> None:
         urn.sample(model, "ddim", shape, steps=2, noise=GraphNoise())
     with pytest.raises(ValueError, match="elsewhere pass a source"):
         GraphNoise().normal((0.5, 0.4), 0, LIKE)
+
+
+def test_it_has_no_density_of_independent_numbers() -> None:
+    plan = urn.compile_plan("ddpm", urn.VP.linear(), 3)
+    model = urn.Model(lambda x, t: x * 0, plan.process)
+    with pytest.raises(ValueError, match="log-densities are those of independent noise; GraphNoise is not"):
+        urn.rollout(plan, model, (2, 3, 4), noise=GraphNoise())

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from urn.arithmetic import weighted_sum
 from urn.model import Model
-from urn.noise import CorrelatedNoise, NoiseSource
+from urn.noise import NoiseSource, StructuredNoise
 from urn.plan import Apply, Array, Combine, Evaluate, Node, Noise, PlanError, Register, Row, Rows
 from urn.sampling import sample
 
@@ -121,8 +121,8 @@ def rollout(
     """
     if not isinstance(plan, Rows):
         raise ValueError(f"plan={plan!r} must be a compiled plan: urn.compile_plan(method, process, steps)")
-    if isinstance(noise, CorrelatedNoise):
-        raise ValueError("noise: log-densities are those of independent noise; CorrelatedNoise is not")
+    if isinstance(noise, StructuredNoise):
+        raise ValueError(f"noise: log-densities are those of independent noise; {type(noise).__name__} is not")
     noisy = _noisy_rows(plan)
     transitions: list[Transition] = []
     begun: list[Tensor] = []

@@ -189,12 +189,17 @@ class CorrelatedNoise:
         """The source of a part of the samples, with these seeds."""
         return CorrelatedNoise(self.correlation.part(part), make_source(self.source, seeds, plan, device, part))
 
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Refuse states of another shape than the times have.
+    def check(self, shape: tuple[int, ...], predicts: str | None = None) -> None:
+        """Refuse states of another shape than the times have, and networks that predict the score.
 
         Raises:
-            ValueError: naming both.
+            ValueError: naming them.
         """
+        if predicts == "score":
+            raise ValueError(
+                "predicts='score': with correlated noise the true score is -K^-1 epsilon / sigma; give the network as "
+                "predicts='epsilon', -sigma K score (see urn.noise.correlated)"
+            )
         times = tuple(self.correlation.times.shape)
         if len(shape) < 2 or shape[1] != times[-1] or (len(times) == 2 and shape[0] != times[0]):
             allowed = f"({times[0] if len(times) == 2 else 'B'}, {times[-1]}, *channels)"

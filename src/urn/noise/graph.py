@@ -62,7 +62,7 @@ class GraphNoise:
         """The source of a part of the samples, with these seeds."""
         return GraphNoise(make_source(self.source, seeds, plan, device, part))
 
-    def check(self, shape: tuple[int, ...]) -> None:
+    def check(self, shape: tuple[int, ...], predicts: str | None = None) -> None:
         """Refuse states that are no graphs.
 
         Raises:

@@ -14,7 +14,7 @@ import math
 import struct
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,6 +32,23 @@ class NoiseSource(Protocol):
 
     def normal(self, interval: Interval, stream: int, like: Any) -> Any:
         """One standard normal per element of `like`, the same again for the same interval and stream."""
+        ...
+
+
+@runtime_checkable
+class StructuredNoise(NoiseSource, Protocol):
+    """Noise whose elements hang together: its numbers are not independent, or it is made for states of one kind."""
+
+    def for_batch(self, seeds: Sequence[int], plan: Rows, device: torch.device, part: slice) -> NoiseSource:
+        """The source of a part of the samples, with these seeds."""
+        ...
+
+    def check(self, shape: tuple[int, ...], predicts: str | None = None) -> None:
+        """Refuse states, or a network, that it does not suit.
+
+        Raises:
+            ValueError: naming the shape (B, *S), or what the network predicts.
+        """
         ...
 
 
@@ -213,14 +230,13 @@ def make_source(
 ) -> NoiseSource:
     """The source that `urn.sample` uses for its `noise` argument, for the samples `part` of the batch, whose seeds are given.
 
-    A source with a method `for_batch` has numbers of its own for each sample, and is asked for those of the part.
+    A structured source has numbers of its own for each sample, and is asked for those of the part.
 
     Raises:
         ValueError: a name other than "seeded", "brownian" and "fast", or a step that the Brownian path does not have.
     """
-    if not isinstance(noise, str) and hasattr(noise, "for_batch"):
-        made: NoiseSource = noise.for_batch(seeds, plan, device, slice(0, len(seeds)) if part is None else part)
-        return made
+    if isinstance(noise, StructuredNoise):
+        return noise.for_batch(seeds, plan, device, slice(0, len(seeds)) if part is None else part)
     if not isinstance(noise, str) and hasattr(noise, "normal"):
         return noise
     if noise == "seeded":
