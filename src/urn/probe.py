@@ -89,22 +89,23 @@ def check_prediction(model: Model, x0: Any, **conditioning: Any) -> str | None:
     looks = [_Look.at(model, t, x0, data, generator, conditioning) for t in process.t_finite]
     moments = [(float((data.double() ** 2).mean()),)] * 2
     notes = torch.stack([_note(look.output, look.x) for look in looks]).tolist()
-    message = _judge(model, [look.node for look in looks], notes, moments, stacklevel=3)
-    if message is not None or len(data) < FEWEST:
-        return message
-    times = _levels(model, math.sqrt(moments[0][0]))
-    between = [_Look.at(model, t, x0, data, generator, conditioning) for t in times]
-    declared = model.outputs[0]
-    worst = max(between, key=lambda look: look.misfit(declared, process))
-    if worst.misfit(declared, process) < MISFIT:
-        return None
-    message = (
-        f"the network's outputs are not the {declared!r} that the model declares: at t = {float(worst.node.t):.4g} their "
-        f"mean square error is {worst.misfit(declared, process):.3g} times what can be made of them"
-    )
-    if (found := _explanation(model, x0, between, conditioning)) is not None:
-        message += f"; {found}"
-    warnings.warn(message, PredictionWarning, stacklevel=2)
+    message = _judge(model, [look.node for look in looks], notes, moments)
+    if len(data) >= FEWEST:
+        times = _levels(model, math.sqrt(moments[0][0]))
+        between = [_Look.at(model, t, x0, data, generator, conditioning) for t in times]
+        worst = max((look.misfit(model.outputs[0], process), float(look.node.t)) for look in between)
+        if message is None and worst[0] > MISFIT:
+            message = (
+                f"the network's outputs are not the {model.outputs[0]!r} that the model declares: at t = {worst[1]:.4g} "
+                f"their mean square error is {worst[0]:.3g} times what can be made of them"
+            )
+        if message is not None:
+            found = _explanation(model, between, conditioning)
+            message += (
+                f"; between the ends {found or 'they are no prediction of this process, whichever way its time runs'}"
+            )
+    if message is not None:
+        warnings.warn(message, PredictionWarning, stacklevel=2)
     return message
 
 
@@ -133,12 +134,31 @@ class _Look:
             raise ValueError(f"the network's output at t = {t} is neither a tensor nor an array")
         return cls(node, data.double(), epsilon.double(), x.double(), given, output.double())
 
+    def again(self, model: Model, t: float, factor: float, conditioning: dict[str, Any]) -> _Look:
+        """The same state, the network being shown `factor` times the label of t."""
+        scale = 1.0 if model.input_scale is None else float(model.input_scale(self.node.t))
+        with torch.no_grad():
+            output = model.net(self.given * scale, factor * model.shown(t, self.given), **conditioning)
+        value = as_tensor_of(output[0] if isinstance(output, (tuple, list)) else output)
+        return self if value is None else replace(self, output=value.double())
+
+    def weights(self, prediction: str, process: Process) -> tuple[Tensor, Tensor]:
+        """Those of a prediction on (x0, epsilon)."""
+        at = Node(as_tensor(self.node.t), as_tensor(self.node.alpha), as_tensor(self.node.sigma))
+        p, q = pair_weights(prediction, at, process)
+        return p, -1 / at.sigma if prediction == "score" else q
+
+    def explains(self, prediction: str, process: Process, sign: float) -> bool:
+        """Whether sign output says anything at all of the prediction's target, as zeros do not."""
+        p, q = self.weights(prediction, process)
+        target = p * self.x0 + q * self.epsilon
+        return bool((sign * self.output - target).square().mean() < 0.9 * target.square().mean())
+
     def misfit(self, prediction: str, process: Process, sign: float = 1.0) -> float:
         """How many times nearer to the prediction's target the best fit is than sign output, in mean squares; 1 where
         chance could have made the difference."""
-        at = Node(as_tensor(self.node.t), as_tensor(self.node.alpha), as_tensor(self.node.sigma))
-        p, q = pair_weights(prediction, at, process)
-        target = p * self.x0 + (-1 / at.sigma if prediction == "score" else q) * self.epsilon
+        p, q = self.weights(prediction, process)
+        target = p * self.x0 + q * self.epsilon
         if not bool(torch.isfinite(self.output).all()):
             return math.inf
         parts = torch.stack([self.x.flatten(), self.output.flatten(), self._from_moments(p, q).flatten()], 1)
@@ -174,33 +194,24 @@ def _levels(model: Model, scale: float) -> list[float]:
     return times
 
 
-def _explanation(model: Model, x0: Any, looks: list[_Look], conditioning: dict[str, Any]) -> str | None:
+def _explanation(model: Model, looks: list[_Look], conditioning: dict[str, Any]) -> str | None:
     """Which other declaration the outputs fit, where one does: another prediction or sign, or another label."""
-    first, last = model.process.t_start, model.process.t_end
-    clocks: dict[str, Callable[[float], Any] | None] = {
-        "": None,
-        "shown its times in reverse": lambda t: first + last - t,
-        "shown 1000 times its label": lambda t: (1000.0, t),
-        "shown a thousandth of its label": lambda t: (1e-3, t),
+    ends = model.process.t_start + model.process.t_end
+    Clock = Callable[[float], tuple[float, float]]  # a time to be shown, and what its label is multiplied by
+    shown: dict[str, Clock] = {
+        "": lambda t: (t, 1.0),
+        "when shown its times in reverse, ": lambda t: (ends - t, 1.0),
+        "when shown 1000 times its label, ": lambda t: (t, 1000.0),
+        "when shown a thousandth of its label, ": lambda t: (t, 1e-3),
     }
-    for words, clock in clocks.items():
-        tried = looks if clock is None else [_shown_otherwise(model, look, clock, conditioning) for look in looks]
+    for words, clock in shown.items():
+        tried = [look if not words else look.again(model, *clock(float(look.node.t)), conditioning) for look in looks]
         for prediction in (model.outputs[0], *PREDICTIONS):
             for sign in (1.0, -1.0):
-                if max(look.misfit(prediction, model.process, sign) for look in tried) < MISFIT:
-                    looks_like = f"minus {prediction!r}" if sign < 0 else repr(prediction)
-                    return f"{words + ', ' if words else ''}they look like {looks_like}"
+                fits = max(look.misfit(prediction, model.process, sign) for look in tried) <= MISFIT
+                if fits and any(look.explains(prediction, model.process, sign) for look in tried):
+                    return f"{words}they are {'minus ' if sign < 0 else ''}{prediction!r}"
     return None
-
-
-def _shown_otherwise(model: Model, look: _Look, clock: Callable[[float], Any], conditioning: dict[str, Any]) -> _Look:
-    shown = clock(float(look.node.t))
-    factor, t = shown if isinstance(shown, tuple) else (1.0, shown)
-    scale = 1.0 if model.input_scale is None else float(model.input_scale(look.node.t))
-    with torch.no_grad():
-        output = model.net(look.given * scale, factor * model.shown(t, look.given), **conditioning)
-    value = as_tensor_of(output[0] if isinstance(output, (tuple, list)) else output)
-    return look if value is None else replace(look, output=value.double())
 
 
 @dataclass
@@ -250,7 +261,8 @@ def judge_run(model: Model, plan: Rows, probe: Probe, samples: Tensor) -> None:
     ]
     sampled = float((samples.detach().double() ** 2).mean())
     moments = [_data_moments(row.node, seen, sampled) for row, (_, _, seen) in zip(ends, notes, strict=True)]
-    _judge(model, [row.node for row in ends], notes, moments, stacklevel=4)
+    if (message := _judge(model, [row.node for row in ends], notes, moments)) is not None:
+        warnings.warn(message, PredictionWarning, stacklevel=3)
 
 
 def _data_moments(node: Node, seen: float, sampled: float) -> tuple[float, float]:
@@ -265,9 +277,9 @@ def _data_moments(node: Node, seen: float, sampled: float) -> tuple[float, float
 
 
 def _judge(
-    model: Model, nodes: list[Node], notes: list[list[float]], moments: Sequence[tuple[float, ...]], stacklevel: int
+    model: Model, nodes: list[Node], notes: list[list[float]], moments: Sequence[tuple[float, ...]]
 ) -> str | None:
-    """Warn if another prediction fits more than twice as well, by more than chance: at the first node alone, whose x is
+    """What to say if another prediction fits more than twice as well, by more than chance: at the first node alone, whose x is
     right whatever the network predicts, or at both."""
     gaps = {
         prediction: [_gap(prediction, model, *place) for place in zip(nodes, notes, moments, strict=True)]
@@ -282,12 +294,10 @@ def _judge(
     else:
         return None
     best, slopes = min(better, key=lambda prediction: max(gaps[prediction])), [slope for slope, _, _ in notes]
-    message = (
+    return (
         f"the network's outputs look like {best!r}, not like the {declared!r} that the model declares: on its input they "
         f"have slope {slopes[0]:.3g} at t = {float(nodes[0].t):.4g} and {slopes[-1]:.3g} at t = {float(nodes[-1].t):.4g}"
     )
-    warnings.warn(message, PredictionWarning, stacklevel=stacklevel)
-    return message
 
 
 def _gap(
