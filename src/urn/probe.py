@@ -162,9 +162,9 @@ class _Look:
         if not bool(torch.isfinite(self.output).all()):
             return math.inf
         parts = torch.stack([self.x.flatten(), self.output.flatten(), self._from_moments(p, q).flatten()], 1)
-        scale = parts.square().mean(0).sqrt().clamp(min=1e-300)
-        weights = torch.linalg.lstsq(parts / scale, target.flatten()[:, None], driver="gelsd").solution
-        best = ((parts / scale) @ weights).reshape(target.shape)
+        parts = parts / parts.square().mean(0).sqrt().clamp(min=1e-300)
+        weights = torch.linalg.pinv(parts.T @ parts, rtol=1e-12, hermitian=True) @ (parts.T @ target.flatten())
+        best = (parts @ weights).reshape(target.shape)
         errors, least = ((value - target).square().flatten(1).mean(1) for value in (sign * self.output, best))
         gain = errors - least
         surely = gain.mean() > 3 * gain.std() / math.sqrt(len(gain))  # the fit is 6 standard errors off (0, 1, 0)

@@ -156,7 +156,7 @@ def test_the_samples_are_the_exact_ones(name):
         return slope(state, torch.full((len(x),), t, dtype=torch.float64)).numpy().ravel()
 
     exact = solve_ivp(flat, (first, last), x.numpy().ravel(), "DOP853", rtol=1e-11, atol=1e-12).y[:, -1]
-    even = torch.linspace(1, 0, 301, dtype=torch.float64)
+    even = torch.linspace(1, 0, 161, dtype=torch.float64)
     power = 7.0 if isinstance(model.process, VE) else 1.0
     times = (end ** (1 / power) + (start ** (1 / power) - end ** (1 / power)) * even) ** power
     times[0], times[-1] = start, end
