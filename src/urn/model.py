@@ -10,11 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from urn.arrays import library
 from urn.plan import Array, PlanError
 from urn.prediction import PREDICTIONS, check_prediction_name
 from urn.processes import Process
 
 HALF = (torch.float16, torch.bfloat16)
+KINDS: dict[str | None, str] = {"torch": "a torch tensor", "numpy": "a NumPy array", "jax": "a JAX array"}
+ADVICE = "states are of one library: pass `start=`, or `dtype=`, of the one that the network is of"
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +26,7 @@ class Model:
 
     Attributes:
         net: called as net(x, t, **conditioning), x of shape (B, *S), t of shape (B,); returns a tensor like x, or a tuple
-            of tensors where `predicts` names several.
+            of tensors where `predicts` names several. It may take NumPy or JAX arrays instead; t is then a NumPy array.
         process: its forward process.
         predicts: one of "epsilon", "x0", "v", "velocity", "score"; or a tuple of such a name and names of further
             outputs, as ("epsilon", "variance").
@@ -74,15 +77,28 @@ class Model:
             scaled: tuple[Any, ...] = tuple(value * scale for value in inputs)
         else:
             scaled = inputs
-        result = self.net(*scaled, self.shown(t, x), **conditioning)
+        try:
+            result = self.net(*scaled, self.shown(t, x), **conditioning)
+        except (TypeError, AttributeError) as error:
+            if library(x) not in ("numpy", "jax") and not (library(x) == "torch" and _is_of_jax(error)):
+                raise
+            raise ValueError(
+                f"the network was called with {KINDS[library(x)]} and failed; {ADVICE}: {error}"
+            ) from error
         outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
         if len(outputs) != len(self.outputs):
             raise ValueError(f"the network returned {len(outputs)} outputs, the model says {self.outputs}")
+        kinds = {library(value): None for value in (x, *outputs)}
+        if len(kinds) > 1 and None not in kinds:
+            first, other, *_ = (KINDS[kind] for kind in kinds)
+            raise ValueError(f"the network was called with {first} and returned {other}; {ADVICE}")
         found, expected = (getattr(value, "shape", None) for value in (outputs[0], x))
         if found != expected:
             what = type(outputs[0]).__name__ if found is None else f"shape {tuple(found)}"
             raise ValueError(f"the network returned {what} for x of shape {tuple(expected or ())}")
-        return tuple(o.to(x.dtype) for o in outputs) if isinstance(x, Tensor) else outputs
+        if isinstance(x, Tensor):
+            return tuple(o.to(x.dtype) for o in outputs)
+        return outputs if library(x) is None else tuple(o.astype(x.dtype) for o in outputs)
 
     def shown(self, t: float | Tensor | Array, x: Any) -> Any:
         """The time that the network is shown: `label(t)` for every sample of x, in float32 where x is of half precision.
@@ -101,11 +117,10 @@ class Model:
             if isinstance(value, Tensor):  # a learned time, carrying its gradient, or one time per sample
                 return value.to(device=x.device, dtype=dtype).reshape(-1).expand(x.shape[0])
             return torch.full((x.shape[0],), value, dtype=dtype, device=x.device)
-        return (
-            np.full(x.shape[0], value, dtype=np.int64 if self.integer_times else x.dtype)
-            if hasattr(x, "shape")
-            else value
-        )
+        if not hasattr(x, "shape"):
+            return value
+        wide = np.int64 if self.integer_times else np.float32 if x.dtype.itemsize == 2 else x.dtype
+        return np.array(np.broadcast_to(np.asarray(value), (x.shape[0], *np.shape(value))), dtype=wide)
 
     def check_time(self, t: float | Tensor | Array) -> None:
         """Refuse a fractional time where the network takes integers only.
@@ -124,6 +139,11 @@ class Model:
                 f"the network takes integer times and would be shown {value!r}: use grid='trailing', 'linspace' or "
                 "'leading', urn.grids.rounded(...) around another, or an array of integers"
             )
+
+
+def _is_of_jax(error: Exception) -> bool:
+    """Whether JAX did not know what to do with a tensor."""
+    return type(error).__module__.startswith("jax") or "JAX" in str(error) or "abstract array" in str(error)
 
 
 def check_shape(name: str, shape: Any) -> tuple[int, ...]:

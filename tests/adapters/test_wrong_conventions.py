@@ -69,7 +69,9 @@ def looked_at(own, declared, data=DATA):
 
 @pytest.mark.parametrize("own", NETWORKS)
 def test_every_wrong_declaration_is_caught_and_no_right_one(own, monkeypatch):
-    monkeypatch.setattr(urn.probe, "_explanation", lambda *given: None)  # the verdict alone: what would fit takes longer
+    monkeypatch.setattr(
+        urn.probe, "_explanation", lambda *given: None
+    )  # the verdict alone: what would fit takes longer
     silent = {declared for declared in NETWORKS if looked_at(own, declared) is None}
     assert silent == {own} | {declared for network, declared in ALIKE if network == own}
 
