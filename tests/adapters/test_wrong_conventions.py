@@ -137,3 +137,18 @@ def test_clean_data_are_needed():
     two_ends = replace(c.stochastic_interpolant(lambda x, t: x))
     with pytest.raises(ValueError, match="is all that this check knows"):
         check_prediction(two_ends, DATA)
+
+
+def test_a_trained_network_passes_and_does_not_under_another_name():
+    """The shipped digits network, on digits that it was not trained on."""
+    from urn.nets import load_digits
+    from urn.nets.data import digits
+
+    images, labels = digits("test")
+    model, x0, label = load_digits(), images[:128].float(), labels[:128]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check_prediction(model, x0, label=label) is None
+    for other in ({"predicts": "epsilon"}, {"label": lambda t: 0.5 * t}, {"process": urn.Flow()}):
+        with pytest.warns(PredictionWarning):
+            check_prediction(replace(model, **other), x0, label=label)
