@@ -33,7 +33,7 @@ MISFIT = 1.1  # mean square error over that of the best fit, above which a netwo
 
 
 class PredictionWarning(UserWarning):
-    """A network's outputs look like another prediction than the one its model declares."""
+    """A network's outputs are not the prediction that its model declares."""
 
 
 def expected_slope(prediction: str, node: Node, process: Process, second_moment: float) -> tuple[float, float]:
