@@ -1,7 +1,8 @@
 """The one thing that the executor does to states: the weighted sum of registers.
 
 For torch tensors it is one pass over memory per term, in place after the first, and accumulates half precision in
-float32. Anything else that has `+` and `*` by a number (NumPy and JAX arrays, affine numbers) goes through these.
+float32. Anything else that has `+` and `*` by a number (NumPy and JAX arrays, affine numbers) goes through these; arrays of
+half precision are summed in float32 too.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ def weighted_sum(weights: tuple[tuple[Any, Register], ...], registers: Mapping[R
         if len(weights) == 1 and isinstance(weight, (int, float)) and weight == 1:
             return value
         return _torch_sum(weights, registers, value.dtype)
-    total = _scaled(weight, value)
+    dtype = getattr(value, "dtype", None)
+    half = str(dtype) in ("float16", "bfloat16")
+    total = _scaled(weight, value.astype("float32") if half else value)
     for weight, register in weights[1:]:
-        total = total + _scaled(weight, registers[register])
-    return total
+        term = registers[register]
+        total = total + _scaled(weight, term.astype("float32") if half else term)
+    return total.astype(dtype) if half else total
 
 
 def _torch_sum(weights: tuple[tuple[Any, Register], ...], registers: Mapping[Register, Any], dtype: torch.dtype) -> Any:

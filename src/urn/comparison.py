@@ -86,7 +86,8 @@ def compare(
 
     def drawn(plan: Plan) -> Tensor:
         start = noise * plan.inputs[0][1].std
-        return sample(model, plan, start=start, seeds=seeds, conditioning=conditioning)
+        x: Tensor = sample(model, plan, start=start, seeds=seeds, conditioning=conditioning)
+        return x
 
     target = drawn(_plan(model, *REFERENCE, None)) if data is None else data
     entries = []

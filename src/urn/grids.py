@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from urn.processes import RDDM, VE, Flow, Interpolant, Process, Tabulated
+from urn.processes import RDDM, VE, Flow, Interpolant, Polynomial, Process, Tabulated, Trigonometric
 from urn.processes.process import as_float64, check_positive
 
 Grid = Callable[[Process, int], Tensor]
@@ -170,7 +170,7 @@ GRIDS: dict[str, Grid] = {
 
 def default_grid(process: Process) -> str:
     """The name of the grid taken where none is asked for: what did best at 5 to 15 evaluations on the digits mixture."""
-    if isinstance(process, (Flow, Interpolant)):
+    if isinstance(process, (Flow, Polynomial, Trigonometric, Interpolant)):
         return "uniform"
     return "karras" if isinstance(process, VE) else "quadratic"
 

@@ -10,11 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from urn.arrays import library
 from urn.plan import Array, PlanError
 from urn.prediction import PREDICTIONS, check_prediction_name
 from urn.processes import Process
 
 HALF = (torch.float16, torch.bfloat16)
+KINDS: dict[str | None, str] = {"torch": "a torch tensor", "numpy": "a NumPy array", "jax": "a JAX array"}
+ADVICE = "states are of one library: pass `start=`, or `dtype=`, of the one that the network is of"
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +26,7 @@ class Model:
 
     Attributes:
         net: called as net(x, t, **conditioning), x of shape (B, *S), t of shape (B,); returns a tensor like x, or a tuple
-            of tensors where `predicts` names several.
+            of tensors where `predicts` names several. It may take NumPy or JAX arrays instead; t is then a NumPy array.
         process: its forward process.
         predicts: one of "epsilon", "x0", "v", "velocity", "score"; or a tuple of such a name and names of further
             outputs, as ("epsilon", "variance").
@@ -77,17 +80,29 @@ class Model:
             if isinstance(scale, Tensor) and scale.ndim:  # one time per sample, or per frame
                 scale = scale.to(x)[None] if isinstance(t, Array) else scale.to(x).reshape(-1, *[1] * (x.ndim - 1))
             inputs = [value * scale for value in inputs]
-        result = self.net(*inputs, shown, **conditioning)
+        try:
+            result = self.net(*inputs, shown, **conditioning)
+        except (TypeError, AttributeError) as error:
+            if library(x) not in ("numpy", "jax") and not (library(x) == "torch" and _is_of_jax(error)):
+                raise
+            raise ValueError(
+                f"the network was called with {KINDS[library(x)]} and failed; {ADVICE}: {error}"
+            ) from error
         outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
         if len(outputs) != len(self.outputs):
             raise ValueError(f"the network returned {len(outputs)} outputs, the model says {self.outputs}")
+        if not (isinstance(x, Tensor) and isinstance(outputs[0], Tensor)):
+            kinds = {library(value): None for value in (x, *outputs)}
+            if len(kinds) > 1 and None not in kinds:
+                first, other, *_ = (KINDS[kind] for kind in kinds)
+                raise ValueError(f"the network was called with {first} and returned {other}; {ADVICE}")
         found, expected = getattr(outputs[0], "shape", None), getattr(x, "shape", None)
         if found != expected:
             what = type(outputs[0]).__name__ if found is None else f"shape {tuple(found)}"
             raise ValueError(f"the network returned {what} for x of shape {tuple(expected or ())}")
         if isinstance(x, Tensor):
             return tuple([output if output.dtype == x.dtype else output.to(x.dtype) for output in outputs])
-        return outputs
+        return outputs if library(x) is None else tuple(output.astype(x.dtype) for output in outputs)
 
     def times(self, given: Sequence[float | Tensor | Array], x: Any) -> Sequence[Any]:
         """What the network is shown of each of several times, as `shown`; on a device they are sent at once."""
@@ -118,11 +133,10 @@ class Model:
             if isinstance(value, Tensor):  # a learned time, carrying its gradient, or one time per sample
                 return value.to(device=x.device, dtype=dtype).reshape(-1).expand(x.shape[0])
             return torch.full((x.shape[0],), value, dtype=dtype, device=x.device)
-        return (
-            np.full(x.shape[0], value, dtype=np.int64 if self.integer_times else x.dtype)
-            if hasattr(x, "shape")
-            else value
-        )
+        if not hasattr(x, "shape"):
+            return value
+        wide = np.int64 if self.integer_times else np.float32 if x.dtype.itemsize == 2 else x.dtype
+        return np.array(np.broadcast_to(np.asarray(value), (x.shape[0], *np.shape(value))), dtype=wide)
 
     def _time_dtype(self, x: Tensor) -> torch.dtype:
         return torch.long if self.integer_times else torch.float32 if x.dtype in HALF else x.dtype
@@ -150,6 +164,11 @@ def aligned(size: int) -> int:
     """The least length of at least `size` after which a row of a matrix begins at 64 bytes, as a tensor of its own does:
     functions of tensors round otherwise elsewhere."""
     return -(-size // 16) * 16
+
+
+def _is_of_jax(error: Exception) -> bool:
+    """Whether JAX did not know what to do with a tensor."""
+    return type(error).__module__.startswith("jax") or "JAX" in str(error) or "abstract array" in str(error)
 
 
 def check_shape(name: str, shape: Any) -> tuple[int, ...]:

@@ -1,27 +1,39 @@
-"""A check, free of model calls, that a network predicts what its model says it does."""
+"""Checks that a network predicts what its model says it does: one free of model calls in the first run, one on clean data.
+
+The one on clean data knows what the network should have said. A network that was trained by least squares returns the mean
+of its target given x: nothing made of x, of its output and of the data's moments then comes nearer to the target than the
+output itself. So at some noise levels the best a x + b output + c w is fitted to the target, w what coordinates of the data's
+means and variances would give; where that is much nearer than the output, what the model says of its time, its scale, its
+sign, its process or its prediction is wrong.
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
+from urn.arrays import as_tensor_of
 from urn.model import Model
+from urn.noise.sources import in_kind
 from urn.plan import Array, Evaluate, Node, Rows
 from urn.plan.rows import freeze_number, map_numbers
 from urn.prediction import PREDICTIONS, as_tensor, pair_weights
-from urn.processes import Process, with_side_input
+from urn.processes import Process, components_of, is_between, with_side_input
 
 LARGEST = 4.0  # mean square above which samples may well be garbage rather than the data of a network
+FEWEST = 64  # samples, to tell a wrong network from chance between the ends
+MISFIT = 1.1  # mean square error over that of the best fit, above which a network is not what it is said to be
 
 
 class PredictionWarning(UserWarning):
-    """A network's outputs look like another prediction than the one its model declares."""
+    """A network's outputs are not the prediction that its model declares."""
 
 
 def expected_slope(prediction: str, node: Node, process: Process, second_moment: float) -> tuple[float, float]:
@@ -41,32 +53,165 @@ def expected_slope(prediction: str, node: Node, process: Process, second_moment:
     return float(slope), float(size / torch.sqrt(x_squared).clamp(min=1.0))
 
 
-def check_prediction(model: Model, x0: Tensor, **conditioning: Any) -> str | None:
-    """Compare a network with clean data at both ends of its process, one call each.
+def check_prediction(model: Model, x0: Any, **conditioning: Any) -> str | None:
+    """Compare a network with clean data: one call at either end of its process, and three between.
+
+    Where they do not fit, up to 9 calls more tell whether they would with time reversed, or 1000 times faster or slower.
+    A network with guidance is no posterior mean: look at it without. Fewer than 64 samples are looked at at the ends alone.
 
     Args:
         model: the model; its process gives the ends.
-        x0: some clean data, (B, *S).
+        x0: some clean data, (B, *S), a tensor or an array of the kind that the network takes.
         conditioning: keyword arguments for the network.
 
     Returns:
         None where the outputs look as declared; else a sentence that says what they look like, also given as a
         `PredictionWarning`.
+
+    Raises:
+        ValueError: the process has a side input, components, or two ends that are data; or x0 is no batch of samples.
+
+    Example:
+        >>> target = urn.exact.Gaussian([1.0, 0.0], [0.2, 0.3])
+        >>> check_prediction(target.model(Flow(), "velocity"), target.sample(64, seed=0)) is None
+        True
     """
-    process, notes, nodes = model.process, [], []
+    process = model.process
     if with_side_input(process) is not None:
         raise ValueError(f"{process} has a side input, which this check does not know")
-    generator = torch.Generator(x0.device).manual_seed(0)
-    for t in process.t_finite:
-        alpha, sigma = float(process.alpha(t)), float(process.sigma(t))
-        epsilon = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
-        x = alpha * x0 + sigma * epsilon
+    if is_between(process) or len(components_of(process)) > 1:
+        raise ValueError(f"{process} is not x = alpha x0 + sigma epsilon, which is all that this check knows")
+    data = as_tensor_of(x0)
+    if data is None or data.ndim < 2 or not len(data) or not data.is_floating_point():
+        what = type(x0).__name__ if data is None else f"{data.dtype} of shape {tuple(data.shape)}"
+        raise ValueError(f"x0={what} must be clean data, floating-point and of shape (B, *S)")
+    generator = torch.Generator(data.device).manual_seed(0)
+    looks = [_Look.at(model, t, x0, data, generator, conditioning) for t in process.t_finite]
+    moments = [(float((data.double() ** 2).mean()),)] * 2
+    notes = torch.stack([_note(look.output, look.x) for look in looks]).tolist()
+    message = _judge(model, [look.node for look in looks], notes, moments)
+    if len(data) >= FEWEST:
+        times = _levels(model, math.sqrt(moments[0][0]))
+        between = [_Look.at(model, t, x0, data, generator, conditioning) for t in times]
+        worst = max((look.misfit(model.outputs[0], process), float(look.node.t)) for look in between)
+        if message is None and worst[0] > MISFIT:
+            message = (
+                f"the network's outputs are not the {model.outputs[0]!r} that the model declares: at t = {worst[1]:.4g} "
+                f"their mean square error is {worst[0]:.3g} times what can be made of them"
+            )
+        if message is not None:
+            found = _explanation(model, between, conditioning)
+            message += (
+                f"; between the ends {found or 'they are no prediction of this process, whichever way its time runs'}"
+            )
+    if message is not None:
+        warnings.warn(message, PredictionWarning, stacklevel=2)
+    return message
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A network's output on noisy data at a node, with the data and the noise that they were made of."""
+
+    node: Node
+    x0: Tensor
+    epsilon: Tensor
+    x: Tensor
+    given: Any  # x in the kind that the network takes
+    output: Tensor
+
+    @classmethod
+    def at(
+        cls, model: Model, t: float, x0: Any, data: Tensor, generator: torch.Generator, conditioning: dict[str, Any]
+    ) -> _Look:
+        node = Node(t, float(model.process.alpha(t)), float(model.process.sigma(t)))
+        epsilon = torch.randn(data.shape, generator=generator, dtype=data.dtype, device=data.device)
+        x = node.alpha * data + node.sigma * epsilon
+        given = x if isinstance(x0, Tensor) else in_kind(x, x0)
         with torch.no_grad():
-            output = model(x, t=t, **conditioning)[0]
-        notes.append(_note(output, x))
-        nodes.append(Node(t, alpha, sigma))
-    moments = [(float((x0.double() ** 2).mean()),)] * 2
-    return _judge(model, nodes, torch.stack(notes).tolist(), moments, stacklevel=3)
+            output = as_tensor_of(model(given, t=t, **conditioning)[0])
+        if output is None:
+            raise ValueError(f"the network's output at t = {t} is neither a tensor nor an array")
+        return cls(node, data.double(), epsilon.double(), x.double(), given, output.double())
+
+    def again(self, model: Model, t: float, factor: float, conditioning: dict[str, Any]) -> _Look:
+        """The same state, the network being shown `factor` times the label of t."""
+        scale = 1.0 if model.input_scale is None else float(model.input_scale(self.node.t))
+        with torch.no_grad():
+            output = model.net(self.given * scale, factor * model.shown(t, self.given), **conditioning)
+        value = as_tensor_of(output[0] if isinstance(output, (tuple, list)) else output)
+        return self if value is None else replace(self, output=value.double())
+
+    def weights(self, prediction: str, process: Process) -> tuple[Tensor, Tensor]:
+        """Those of a prediction on (x0, epsilon)."""
+        at = Node(as_tensor(self.node.t), as_tensor(self.node.alpha), as_tensor(self.node.sigma))
+        p, q = pair_weights(prediction, at, process)
+        return p, -1 / at.sigma if prediction == "score" else q
+
+    def explains(self, prediction: str, process: Process, sign: float) -> bool:
+        """Whether sign output says anything at all of the prediction's target, as zeros do not."""
+        p, q = self.weights(prediction, process)
+        target = p * self.x0 + q * self.epsilon
+        return bool((sign * self.output - target).square().mean() < 0.9 * target.square().mean())
+
+    def misfit(self, prediction: str, process: Process, sign: float = 1.0) -> float:
+        """How many times nearer to the prediction's target the best fit is than sign output, in mean squares; 1 where
+        chance could have made the difference."""
+        p, q = self.weights(prediction, process)
+        target = p * self.x0 + q * self.epsilon
+        if not bool(torch.isfinite(self.output).all()):
+            return math.inf
+        parts = torch.stack([self.x.flatten(), self.output.flatten(), self._from_moments(p, q).flatten()], 1)
+        parts = parts / parts.square().mean(0).sqrt().clamp(min=1e-300)
+        weights = torch.linalg.pinv(parts.T @ parts, rtol=1e-12, hermitian=True) @ (parts.T @ target.flatten())
+        best = (parts @ weights).reshape(target.shape)
+        errors, least = ((value - target).square().flatten(1).mean(1) for value in (sign * self.output, best))
+        gain = errors - least
+        surely = gain.mean() > 3 * gain.std() / math.sqrt(len(gain))  # the fit is 6 standard errors off (0, 1, 0)
+        return float(errors.mean() / least.mean().clamp(min=1e-300)) if bool(surely) else 1.0
+
+    def _from_moments(self, p: Tensor, q: Tensor) -> Tensor:
+        """E[p x0 + q epsilon | x] were every coordinate Gaussian, of the mean and variance of the other samples' data."""
+        count = max(len(self.x0) - 1, 1)
+        mean = (self.x0.sum(0) - self.x0) / count
+        variance = (self.x0.square().sum(0) - self.x0.square()) / count - mean.square()
+        alpha, sigma = as_tensor(self.node.alpha), as_tensor(self.node.sigma)
+        white = (self.x - alpha * mean) / (alpha**2 * variance.clamp(min=0) + sigma**2)
+        return p * (mean + alpha * variance * white) + q * sigma * white
+
+
+def _levels(model: Model, scale: float) -> list[float]:
+    """Three times at which the data are a third of the noise, as large, and three times as large, as near as there are."""
+    process, times = model.process, []
+    first, last = process.t_finite
+    low, high = (float(process.lambda_(t)) for t in (first, last))
+    for share in (1 / 3, 1.0, 3.0):
+        t = float(process.t_of_lambda(min(max(math.log(share / max(scale, 1e-6)), low), high)))
+        if model.integer_times:
+            shown = t if model.label is None else float(model.label(t))
+            t = float(round(t)) if shown == t else t
+        times.append(t)
+    return times
+
+
+def _explanation(model: Model, looks: list[_Look], conditioning: dict[str, Any]) -> str | None:
+    """Which other declaration the outputs fit, where one does: another prediction or sign, or another label."""
+    ends = model.process.t_start + model.process.t_end
+    Clock = Callable[[float], tuple[float, float]]  # a time to be shown, and what its label is multiplied by
+    shown: dict[str, Clock] = {
+        "": lambda t: (t, 1.0),
+        "when shown its times in reverse, ": lambda t: (ends - t, 1.0),
+        "when shown 1000 times its label, ": lambda t: (t, 1000.0),
+        "when shown a thousandth of its label, ": lambda t: (t, 1e-3),
+    }
+    for words, clock in shown.items():
+        tried = [look if not words else look.again(model, *clock(float(look.node.t)), conditioning) for look in looks]
+        for prediction in (model.outputs[0], *PREDICTIONS):
+            for sign in (1.0, -1.0):
+                fits = max(look.misfit(prediction, model.process, sign) for look in tried) <= MISFIT
+                if fits and any(look.explains(prediction, model.process, sign) for look in tried):
+                    return f"{words}they are {'minus ' if sign < 0 else ''}{prediction!r}"
+    return None
 
 
 @dataclass
@@ -116,7 +261,8 @@ def judge_run(model: Model, plan: Rows, probe: Probe, samples: Tensor) -> None:
     ]
     sampled = float((samples.detach().double() ** 2).mean())
     moments = [_data_moments(row.node, seen, sampled) for row, (_, _, seen) in zip(ends, notes, strict=True)]
-    _judge(model, [row.node for row in ends], notes, moments, stacklevel=4)
+    if (message := _judge(model, [row.node for row in ends], notes, moments)) is not None:
+        warnings.warn(message, PredictionWarning, stacklevel=3)
 
 
 def _data_moments(node: Node, seen: float, sampled: float) -> tuple[float, float]:
@@ -131,9 +277,9 @@ def _data_moments(node: Node, seen: float, sampled: float) -> tuple[float, float
 
 
 def _judge(
-    model: Model, nodes: list[Node], notes: list[list[float]], moments: Sequence[tuple[float, ...]], stacklevel: int
+    model: Model, nodes: list[Node], notes: list[list[float]], moments: Sequence[tuple[float, ...]]
 ) -> str | None:
-    """Warn if another prediction fits more than twice as well, by more than chance: at the first node alone, whose x is
+    """What to say if another prediction fits more than twice as well, by more than chance: at the first node alone, whose x is
     right whatever the network predicts, or at both."""
     gaps = {
         prediction: [_gap(prediction, model, *place) for place in zip(nodes, notes, moments, strict=True)]
@@ -148,12 +294,10 @@ def _judge(
     else:
         return None
     best, slopes = min(better, key=lambda prediction: max(gaps[prediction])), [slope for slope, _, _ in notes]
-    message = (
+    return (
         f"the network's outputs look like {best!r}, not like the {declared!r} that the model declares: on its input they "
         f"have slope {slopes[0]:.3g} at t = {float(nodes[0].t):.4g} and {slopes[-1]:.3g} at t = {float(nodes[-1].t):.4g}"
     )
-    warnings.warn(message, PredictionWarning, stacklevel=stacklevel)
-    return message
 
 
 def _gap(

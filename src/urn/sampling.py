@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from urn.arithmetic import weighted_sum
+from urn.arrays import empty, finite_samples, is_floating, is_traced, joined, library, repeated
 from urn.compiler import compile_plan
 from urn.executor import Watch, execute
 from urn.grids import GridLike
@@ -54,21 +55,21 @@ def sample(
     *,
     seed: int = 0,
     seeds: Sequence[int] | None = None,
-    start: Tensor | None = None,
-    inputs: Mapping[str, Tensor] | None = None,
+    start: Any = None,
+    inputs: Mapping[str, Any] | None = None,
     steps: int | None = None,
     grid: GridLike | None = None,
     final: str | None = None,
     noise: str | NoiseSource = "seeded",
     conditioning: Mapping[str, Any] | None = None,
     batch_size: int | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: Any = torch.float32,
     device: torch.device | str = "cpu",
     progress: bool = False,
     watch: Watch | None = None,
     gradients: bool = False,
     **options: Any,
-) -> Tensor:
+) -> Any:
     """Draw samples from a model with a plan, or with a method that is compiled on the spot.
 
     Args:
@@ -78,14 +79,14 @@ def sample(
         seed: the samples' seeds are made from it (`urn.sample_seeds`); sample i is the same whatever B is.
         seeds: or one seed per sample: its noise is then the same bit for bit in whatever batch it is drawn.
         start: the state at the plan's first node, (B, *S), instead of noise of the process's prior std; it sets dtype
-            and device.
+            and device. A NumPy or JAX array does too, where the network takes such: so are the samples then.
         inputs: the plan's other inputs by name, (B, *S) each: {"y": degraded} on a process with a side input.
         noise: "seeded"; "brownian", where coarse and fine grids share one path; "fast", the device's own generator, which
             makes a sample depend on its batch; `urn.noise.CorrelatedNoise` along the times of series; `urn.noise.GraphNoise`
             for undirected graphs; or a source of your own. The start is drawn from it too.
         conditioning: keyword arguments for the network; tensors whose first size is B are split with the batch.
         batch_size: samples at a time, by default all.
-        dtype, device: of the states, where `start` is not given.
+        dtype, device: of the states, where `start` is not given; np.float32 or jax.numpy.float32 for arrays of theirs.
         progress: show a bar, one tick per model call.
         watch: called after each row with the row and the live registers; samples may then differ in the last digit.
         gradients: keep the graph, so that samples can be differentiated in the start, the network's parameters, and a
@@ -103,14 +104,15 @@ def sample(
     Example:
         >>> x = sample(model, "unipc", shape=(64, 1, 8, 8), steps=8, seed=0)
     """
-    _check_kinds(model, dtype, device, conditioning, watch)
+    _check_kinds(model, device, conditioning, watch)
     if not isinstance(plan, Rows):
         plan = compile_plan(plan, model.process, steps, grid, final=final, **options)
     elif given := [*options, *(n for n, v in (("steps", steps), ("grid", grid), ("final", final)) if v is not None)]:
         raise ValueError(f"{', '.join(given)}: given beside a compiled plan; pass them to compile_plan")
     seeds = None if seeds is None else check_seeds("seeds", seeds)
     size = _full_shape(model, shape, start, seeds)
-    given_inputs = _check_inputs(plan, inputs, size, start is None)
+    like = empty(size[1:], dtype, device) if start is None else start[0]
+    given_inputs = _check_inputs(plan, inputs, size, start is None, library(like))
     if start is None:
         _check_prior(plan)
     all_seeds = sample_seeds(seed, size[0]) if seeds is None else seeds
@@ -119,7 +121,6 @@ def sample(
     batch = size[0] if batch_size is None else batch_size
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueError(f"batch_size={batch_size!r} must be an integer of at least 1")
-    like = torch.empty(size[1:], dtype=dtype, device=device) if start is None else start[0]
     if isinstance(noise, StructuredNoise):
         noise.check(size, model.outputs[0])
     probe = first_look(model) if _starts_from_white_noise(plan, model, noise) else None  # it knows no other law of x
@@ -139,18 +140,19 @@ class _Job:
     model: Model
     plan: Rows
     seeds: tuple[int, ...]
-    start: Tensor | None
-    inputs: Mapping[str, Tensor]
-    like: Tensor
+    start: Any
+    inputs: Mapping[str, Any]
+    like: Any
     noise: str | NoiseSource
     conditioning: Mapping[str, Any]
 
-    def draw(self, part: slice, watch: Watch | None) -> Tensor:
+    def draw(self, part: slice, watch: Watch | None) -> Any:
         """The samples of a slice of the batch."""
         seeds = self.seeds[part]
-        like = self.like.expand(len(seeds), *self.like.shape)
-        source = make_source(self.noise, seeds, self.plan, like.device, part)
-        inputs = {name: value[part].to(like) for name, value in self.inputs.items()}
+        like = repeated(self.like, len(seeds))
+        device = like.device if isinstance(like, Tensor) else torch.device("cpu")
+        source = make_source(self.noise, seeds, self.plan, device, part)
+        inputs = {name: v[part].to(like) if isinstance(v, Tensor) else v[part] for name, v in self.inputs.items()}
         if self.start is not None:
             inputs["x"] = self.start[part]
         for place, (name, law) in enumerate(self.plan.inputs):
@@ -159,17 +161,16 @@ class _Job:
                 start = source.normal((t, t), place, like)
                 inputs[name] = weighted_sum(((law.std, "start"), *law.mean), {"start": start, **inputs})
         split = {
-            name: value[part] if isinstance(value, Tensor) and value.shape[:1] == (len(self.seeds),) else value
+            name: value[part] if library(value) and value.shape[:1] == (len(self.seeds),) else value
             for name, value in self.conditioning.items()
         }
-        drawn: Tensor = execute(self.plan, self.model, inputs, source, conditioning=split, watch=watch)["x"]
-        return drawn
+        return execute(self.plan, self.model, inputs, source, conditioning=split, watch=watch)["x"]
 
 
-def _run(job: _Job, batch: int, progress: bool, watch: Watch | None) -> Tensor:
+def _run(job: _Job, batch: int, progress: bool, watch: Watch | None) -> Any:
     count = len(job.seeds)
     calls = sum(isinstance(row, Evaluate) for row in job.plan.rows)
-    finished: list[Tensor] = []
+    finished: list[Any] = []
     with progress_bar(progress, calls * -(-count // batch)) as bar:
         if bar is not None:
             job = replace(job, model=replace(job.model, net=_ticking(job.model.net, bar)))
@@ -178,13 +179,12 @@ def _run(job: _Job, batch: int, progress: bool, watch: Watch | None) -> Tensor:
             try:
                 finished.append(job.draw(part, watch))
             except KeyboardInterrupt:
-                raise SamplingInterrupted(torch.cat(finished) if finished else None) from None
-            good = torch.isfinite(finished[-1]).flatten(1).all(1)
+                raise SamplingInterrupted(joined(finished) if finished else None) from None
+            good = finite_samples(finished[-1])
             if not bool(good.all()):
-                samples = torch.cat(finished)
-                finite = torch.isfinite(samples).flatten(1).all(1)
-                raise SamplingError(_blame(job, part, good), samples, finite)
-    return torch.cat(finished) if len(finished) > 1 else finished[0]
+                samples = joined(finished)
+                raise SamplingError(_blame(job, part, good), samples, finite_samples(samples))
+    return joined(finished)
 
 
 def _ticking(net: Callable[..., Any], bar: Any) -> Callable[..., Any]:
@@ -202,7 +202,7 @@ def _blame(job: _Job, part: slice, good: Tensor) -> str:
 
     def look(row: Row, registers: Mapping[str, Any]) -> None:
         for register in row.defines:
-            if not found and not bool(torch.isfinite(registers[register]).all()):
+            if not found and not bool(finite_samples(registers[register]).all()):
                 what = f"the model returned {dict(row.outs)[register]} as" if isinstance(row, Evaluate) else row.kind
                 time = f" at t = {float(as_tensor(row.t).mean()):.6g}" if isinstance(row, Evaluate) else ""
                 found.append(f"step {row.step}{time}: {what} {register}, which is nan or infinite")
@@ -215,12 +215,10 @@ def _blame(job: _Job, part: slice, good: Tensor) -> str:
     )
 
 
-def _check_kinds(model: Any, dtype: Any, device: Any, conditioning: Any, watch: Any) -> None:
+def _check_kinds(model: Any, device: Any, conditioning: Any, watch: Any) -> None:
     """Refuse arguments that are not of their kind, by name."""
     if not isinstance(model, Model):
         raise ValueError(f"model={model!r} must be a Model: urn.Model(net, process, predicts=...)")
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ValueError(f"dtype={dtype!r} must be a floating-point type, as torch.float32")
     try:
         torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -250,10 +248,10 @@ def _check_prior(plan: Rows) -> None:
 
 
 def _check_inputs(
-    plan: Rows, inputs: Mapping[str, Tensor] | None, size: tuple[int, ...], drawn: bool
-) -> Mapping[str, Tensor]:
-    """The inputs of a plan beside its start, each a floating-point tensor of the batch's shape; `drawn` says that those
-    which start from a law of their own need not be given."""
+    plan: Rows, inputs: Mapping[str, Any] | None, size: tuple[int, ...], drawn: bool, kind: str | None
+) -> Mapping[str, Any]:
+    """The inputs of a plan beside its start, each a floating-point tensor of the batch's shape, or an array where the start
+    is one; `drawn` says that those which start from a law of their own need not be given."""
     given = dict(inputs or {})
     known = [name for name, _ in plan.inputs if name != "x"]
     needed = [name for name, law in plan.inputs if name in known and not (drawn and law.node is not None)]
@@ -267,19 +265,20 @@ def _check_inputs(
             f"inputs: {', '.join(extra)} given; this plan reads {', '.join(known) or 'none'} beside its start"
         )
     for name, value in given.items():
-        if not isinstance(value, Tensor) or not value.dtype.is_floating_point or tuple(value.shape) != size:
-            what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"inputs[{name!r}]: {what}; a floating-point tensor of shape {size} is needed")
+        if library(value) != kind or not is_floating(value) or tuple(value.shape) != size:
+            what = tuple(value.shape) if library(value) == kind else type(value).__name__
+            sort = "tensor" if kind == "torch" else f"{kind} array, as the start is,"
+            raise ValueError(f"inputs[{name!r}]: {what}; a floating-point {sort} of shape {size} is needed")
     return given
 
 
-def _full_shape(
-    model: Model, shape: Sequence[int] | None, start: Tensor | None, seeds: Sequence[int] | None
-) -> tuple[int, ...]:
+def _full_shape(model: Model, shape: Sequence[int] | None, start: Any, seeds: Sequence[int] | None) -> tuple[int, ...]:
     """The batch's shape from what was given, checked against the model's own."""
     if start is not None:
-        if not isinstance(start, Tensor) or not start.dtype.is_floating_point or start.ndim < 2:
-            what = f"{start.dtype} of shape {tuple(start.shape)}" if isinstance(start, Tensor) else type(start).__name__
+        if is_traced(start):
+            raise ValueError("start is traced by JAX, and urn.sample looks at its samples: trace urn.execute instead")
+        if not is_floating(start) or start.ndim < 2:
+            what = f"{start.dtype} of shape {tuple(start.shape)}" if library(start) else type(start).__name__
             raise ValueError(f"start={what} must be a floating-point tensor of shape (B, *S)")
         if shape is not None and tuple(shape) != tuple(start.shape):
             raise ValueError(f"shape={tuple(shape)} differs from that of start, {tuple(start.shape)}")

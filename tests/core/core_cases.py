@@ -8,7 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from urn.processes import VE, VP, Flow, SubVP, Tabulated, cosine_betas, linear_betas, scaled_linear_betas
+from urn.processes import (
+    VE,
+    VP,
+    Flow,
+    LinearSignal,
+    Polynomial,
+    SubVP,
+    Tabulated,
+    Trigonometric,
+    cosine_betas,
+    linear_betas,
+    scaled_linear_betas,
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,9 @@ CASES = {
     "sub-vp": Case(SubVP()),
     "flow": Case(Flow(), zero_alpha=True),
     "flow shifted": Case(Flow(shift=3.0), zero_alpha=True),
+    "polynomial": Case(Polynomial(2.5), zero_alpha=True),
+    "trigonometric": Case(Trigonometric(), zero_alpha=True),
+    "linear signal": Case(LinearSignal(), zero_alpha=True),
     "ve": Case(VE(), zero_sigma=False),
     "table linear": Case(VP.from_betas(linear_betas(1000))),
     "table scaled linear": Case(VP.from_betas(scaled_linear_betas(1000))),

@@ -71,9 +71,10 @@ BELOW = {
     "urn.method": {"urn.plan", "urn.nodes"},
     "urn.arithmetic": {"urn.plan"},
     "urn.philox": set(),
+    "urn.arrays": set(),
     "urn.grids": {"urn.processes"},
     "urn.noise": {"urn.noise", "urn.philox", "urn.plan", "urn.processes"},
-    "urn.model": {"urn.plan", "urn.prediction", "urn.processes"},
+    "urn.model": {"urn.arrays", "urn.plan", "urn.prediction", "urn.processes"},
     "urn.guidance": {"urn.model"},
     "urn.coefficients": {"urn.coefficients", "urn.nodes", "urn.plan", "urn.processes"},
     "urn.schemes": {

@@ -30,6 +30,10 @@ FORMULAS = {
     "flow": (lambda t: 1 - t, lambda t: t),
     # Esser et al. 2024, equation 23: t_m = sqrt(m/n) t / (1 + (sqrt(m/n) - 1) t)
     "flow shifted": (lambda t: 1 - 3 * t / (1 + 2 * t), lambda t: 3 * t / (1 + 2 * t)),
+    # Lipman et al. 2024, section 4.7, with t for 1 - t: powers, the circle (also SiT's GVP), linear VP
+    "polynomial": (lambda t: (1 - t) ** 2.5, lambda t: 1 - (1 - t) ** 2.5),
+    "trigonometric": (lambda t: np.cos(np.pi / 2 * t), lambda t: np.sin(np.pi / 2 * t)),
+    "linear signal": (lambda t: 1 - t, lambda t: np.sqrt(1 - (1 - t) ** 2)),
     "ve": (np.ones_like, lambda t: t),
 }
 

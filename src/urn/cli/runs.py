@@ -55,7 +55,7 @@ class Run:
         """The samples of one batch."""
         conditioning = {} if self.labels is None else {"label": self.labels[part]}
         with torch.no_grad():
-            return sample(
+            x: Tensor = sample(
                 self.model,
                 self.plan,
                 seeds=self.seeds[part],
@@ -64,6 +64,7 @@ class Run:
                 noise=self.noise,
                 watch=watch,
             )
+        return x
 
 
 class Folder:

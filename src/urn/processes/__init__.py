@@ -6,6 +6,7 @@ from .flow import Flow
 from .interpolant import Interpolant
 from .mean_reverting import MeanReverting, ResShift
 from .ornstein_uhlenbeck import OUVE
+from .paths import LinearSignal, Polynomial, Trigonometric
 from .phase_space import PhaseSpace
 from .process import (
     CoupledProcess,
@@ -34,13 +35,16 @@ __all__ = [
     "CoupledProcess",
     "Flow",
     "Interpolant",
+    "LinearSignal",
     "MeanReverting",
     "PhaseSpace",
+    "Polynomial",
     "Process",
     "ResShift",
     "SideProcess",
     "SubVP",
     "Tabulated",
+    "Trigonometric",
     "components_of",
     "cosine_betas",
     "is_between",
