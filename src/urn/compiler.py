@@ -111,6 +111,7 @@ class Compiling:
             self.inputs = (("x", law), ("y", Law(None)))
             self.defined.add("y")
         self._step = 0
+        self._ended: tuple[int, set[Register]] | None = None  # a node that was reached, and which components were
         self._names: Counter[str] = Counter()
         self._streams: set[tuple[float, float, int]] = set()
         self._walked: list[tuple[float, float]] = []
@@ -134,6 +135,7 @@ class Compiling:
         row: Row
         if not isinstance(request, Row):
             raise PlanError(f"{self.where}, step {self._step}: the method yielded {request!r}, which is not a row")
+        self._enter_step(request)
         if isinstance(request, Evaluate):
             call = self._count("call")
             outs = tuple((f"{PREFIXES.get(wanted, wanted)}{call}", wanted) for _, wanted in request.outs)
@@ -154,12 +156,22 @@ class Compiling:
             if row.node is not None:
                 self.places[row.out] = row.node
                 if row.node.index is not None:
-                    self._step = row.node.index
+                    self._ended = (row.node.index, {request.out or "x", *(self._ended[1] if self._ended else ())})
         for register in row.reads:
             self._known(register)
         self.rows.append(row)
         self.defined.update(row.defines)
         return answer
+
+    def _enter_step(self, request: Row) -> None:
+        """A step ends with the states at its node, one of each component."""
+        if self._ended is None:
+            return
+        index, components = self._ended
+        if isinstance(request, (Combine, Apply)) and request.node is not None and request.node.index == index:
+            if (request.out or "x") not in components:
+                return
+        self._step, self._ended = index, None
 
     def rows_so_far(self, last: Register) -> Rows:
         """The rows, with `last` as the output `x`."""
