@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from urn.executor import execute
 from urn.model import Model
 from urn.noise import Interval
-from urn.plan import Evaluate, Law, Noise, Plan, PlanError, Rows
+from urn.plan import Evaluate, Law, Noise, Plan, PlanError, Row, Rows
 from urn.processes import Process
 
 Generators = Generator | list[Generator] | None
@@ -84,13 +84,23 @@ class Run:
     @cached_property
     def kept(self) -> frozenset[Identity]:
         """The noises that more than one row names."""
-        count = Counter((row.interval, row.stream or 0) for row in self.plan.rows if isinstance(row, Noise))
+        count = Counter((row.interval, row.stream or 0) for row in _noises(self.plan.rows))
         return frozenset(identity for identity, times in count.items() if times > 1)
 
     @cached_property
     def shown(self) -> tuple[float, ...]:
         """The times at which the network is called, in the process's own t."""
         return tuple(row.t for row in self.plan.rows if isinstance(row, Evaluate))
+
+    def begins(self, place: int) -> bool:
+        """Whether a state alone, at the time shown, is enough to go on from call `place`."""
+        here, calls = self.segments[place], [row for row in self.plan.rows if isinstance(row, Evaluate)]
+        before = {
+            (row.interval, row.stream or 0) for row in _noises(self.plan.rows[: self.plan.rows.index(calls[place])])
+        }
+        after = {(row.interval, row.stream or 0) for segment in self.segments[place:] for row in _noises(segment.rows)}
+        alone = [name for name, _ in here.inputs] == [here.shown]
+        return alone and calls[place].node.t == calls[place].t and before.isdisjoint(after)
 
     def step(self, outputs: tuple[Any, ...], sample: Tensor, generator: Generators) -> tuple[Run, Tensor]:
         """What comes after a model call that was shown `sample` and returned `outputs`: the Run, and what is shown next."""
@@ -118,10 +128,18 @@ class Drawing:
         return found
 
 
+def _noises(rows: tuple[Row, ...]) -> list[Noise]:
+    return [row for row in rows if isinstance(row, Noise)]
+
+
 def calls_per_step(plan: Plan) -> int:
-    """Model calls per step, where step i begins with call i times this (the last may have fewer); else 1."""
+    """Model calls per step, where step i begins with call i times this (the last two may have fewer); else 1."""
     shown = [row.t for row in plan.rows if isinstance(row, Evaluate)]
-    calls = len(shown) - (plan.times[-1] == shown[-1])  # less that of final="x0"
-    count = max(1, -(-calls // plan.steps))
-    last = calls - count * (plan.steps - 1)
-    return count if last >= 1 and all(shown[count * i] == t for i, t in enumerate(plan.times[:-1])) else 1
+    calls: int = len(shown) - (plan.times[-1] == shown[-1])  # less that of final="x0"
+    if plan.steps == 1:
+        return calls
+    for count in range(-(-calls // plan.steps), calls):
+        begins = [shown[count * i] == t for i, t in enumerate(plan.times[:-1]) if count * i < calls]
+        if len(begins) >= plan.steps - 1 and all(begins):
+            return count
+    return 1
