@@ -118,3 +118,21 @@ def flow_pipeline(kind: str, networks: Any, scheduler: Any) -> Any:
     pipe = getattr(diffusers, kind)(transformer=transformer, vae=vae, scheduler=scheduler, **dict.fromkeys(names))
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def text_parts(folder: Any) -> tuple[Any, Any]:
+    """A tokenizer of single letters, and a tiny text encoder."""
+    import json
+
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    letters = [letter + end for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
+    words = {word: i for i, word in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(words))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    torch.manual_seed(0)
+    sizes = {"vocab_size": len(words), "hidden_size": 8, "intermediate_size": 8, "max_position_embeddings": 16}
+    ends = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1, "pad_token_id": len(words) - 1}
+    config = CLIPTextConfig(num_hidden_layers=1, num_attention_heads=2, **sizes, **ends)
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=16), CLIPTextModel(config).eval()

@@ -8,6 +8,8 @@ from typing import Any
 from urn.grids import find_grid
 from urn.methods import find_method
 
+OWN = ("method", "options", "grid", "final", "plan", "source")
+
 
 def checked_method(method: Any, options: Mapping[str, Any]) -> str:
     if not isinstance(method, str):

@@ -13,7 +13,7 @@ from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 from torch import Tensor
 
-from urn.adapters.diffusers.chosen import checked_grid, checked_method
+from urn.adapters.diffusers.chosen import OWN, checked_grid, checked_method
 from urn.adapters.diffusers.segments import Generators, Run, calls_per_step, segments
 from urn.adapters.diffusers.source import Source, defaults, is_even, plain, source_of
 from urn.compiler import compile_plan
@@ -21,8 +21,6 @@ from urn.executor import bind
 from urn.methods import find_method
 from urn.model import Model
 from urn.plan import Plan
-
-OWN = ("method", "options", "grid", "final", "plan", "source")
 
 
 class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
@@ -174,7 +172,8 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             num_inference_steps: steps of the grid.
             timesteps: or the times of the steps, decreasing, as the network is shown them; the end is added.
             sigmas: or their noise levels: sigma/alpha with the last one the end (as EulerDiscrete takes them), on a flow
-                sigma before the shift, without the end. Some pipelines always pass 1, ..., 1/n: with `grid` that is n steps.
+                sigma before the shift, without the end. Some pipelines always pass 1, ..., 1/n: with `grid` or `plan` that is n
+                steps.
             mu: of `use_dynamic_shifting`.
 
         Raises:
@@ -182,7 +181,7 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             PlanError: the plan cannot run in a pipeline, or not on this network.
         """
         source, grid = self._source, self.config["grid"]
-        if grid is not None and sigmas is not None and source.is_flow and is_even(sigmas):
+        if (grid is not None or self._given is not None) and sigmas is not None and source.is_flow and is_even(sigmas):
             num_inference_steps, sigmas = len(sigmas), None
         if timesteps is not None and sigmas is not None:
             raise ValueError("timesteps and sigmas: only one of them can be given")
