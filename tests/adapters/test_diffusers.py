@@ -434,7 +434,7 @@ def test_steps_out_of_turn_are_refused():
         ({}, "num_inference_steps=None"),
         ({"num_inference_steps": 0}, "num_inference_steps=0"),
         ({"timesteps": [9], "sigmas": [1.0]}, "only one of them"),
-        ({"timesteps": [10, 20]}, "not monotone"),
+        ({"timesteps": [10, 20]}, "must decrease"),
         ({"timesteps": [20, 10], "num_inference_steps": 3}, "the times given have 2 steps"),
     ):
         with pytest.raises(ValueError, match=match):

@@ -246,8 +246,8 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             What the network is shown next, after the last call the sample, as `prev_sample`.
 
         Raises:
-            ValueError: it is another timestep's turn, the plan has ended, `set_timesteps` was not called, or an argument is
-                not one of these.
+            ValueError: it is another timestep's turn, the plan has ended, `set_timesteps` was not called, the batch is
+                another than before, or an argument is not one of these.
         """
         if eta or use_clipped_model_output:
             name, value = ("eta", eta) if eta else ("use_clipped_model_output", use_clipped_model_output)
@@ -267,8 +267,16 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return SchedulerOutput(prev_sample=shown) if return_dict else (shown,)
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """alpha_t x0 + sigma_t noise at a timestep per sample, (B,)."""
+        """alpha_t x0 + sigma_t noise at a timestep per sample, (B,), or at one for all.
+
+        Raises:
+            ValueError: another number of timesteps, or one that the network was not trained on.
+        """
         t = self._source.time(torch.as_tensor(timesteps).reshape(-1))
+        low, high = self.process.domain
+        if len(t) not in (1, len(original_samples)) or not bool(((t >= low) & (t <= high)).all()):
+            last = self._source.shown(high)
+            raise ValueError(f"timesteps={timesteps} must be one or {len(original_samples)} of at most {last:g}")
         shape = (-1, *[1] * (original_samples.ndim - 1))
         alpha, sigma = (f(t).to(original_samples).reshape(shape) for f in (self.process.alpha, self.process.sigma))
         noised: Tensor = alpha * original_samples + sigma * noise
@@ -298,7 +306,8 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if run.position == 0 and self._begin_index is None and found in listed[:: self.order]:
             self.set_begin_index(self.order * listed[:: self.order].index(found))
             return self._running()
-        raise ValueError(f"timestep={found!r}: it is the turn of timesteps[{place}] = {listed[place]!r}")
+        turn = f"it is the turn of timesteps[{place}] = {listed[place]!r}"
+        raise ValueError(f"timestep={found!r}: {turn}; set_timesteps starts over")
 
     def _compiled(self, times: Tensor) -> Plan:
         method = self._source.method(find_method(self.config["method"]).with_options(**self.config["options"]))
@@ -329,11 +338,8 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 return rest
         if whole.begins(begin):
             return replace(whole, segments=whole.segments[begin:])
-        why = (
-            "as it is a plan that was given, it is not compiled again"
-            if self._given is not None
-            else "compiled on the times that remain, it calls the network at others"
-        )
+        given = "as it is a plan that was given, it is not compiled again"
+        why = "compiled on the times that remain, it calls the network at others" if self._given is None else given
         raise ValueError(
             f"begin_index={begin}: {whole.plan.method} cannot begin there: at that call it needs more than the state, and {why}; "
             "image-to-image needs a method with the same number of calls in every step, or a plan of one-step methods"

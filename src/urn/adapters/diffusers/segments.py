@@ -105,6 +105,10 @@ class Run:
     def step(self, outputs: tuple[Any, ...], sample: Tensor, generator: Generators) -> tuple[Run, Tensor]:
         """What comes after a model call that was shown `sample` and returned `outputs`: the Run, and what is shown next."""
         here = self.segments[self.position]
+        if self.registers and (was := next(iter(self.registers.values())).shape) != sample.shape:
+            raise ValueError(f"sample has shape {tuple(sample.shape)}, in the step before it had {tuple(was)}")
+        if isinstance(generator, list) and len(generator) != len(sample):
+            raise ValueError(f"generator: {len(generator)} are given for {len(sample)} samples; one each is needed")
         source = Drawing(generator, self.drawn, self.kept)
         registers = {"x": sample, **self.registers, here.shown: sample}
         found = execute(here, Model(lambda *_: outputs, here.process, self.predicts), registers, source)

@@ -130,14 +130,17 @@ class Source:
         if self.settings.get("use_dynamic_shifting") and self.is_flow and mu is None and timesteps is None:
             raise ValueError(f"mu=None: use_dynamic_shifting=True of {self.name} needs it")
         if timesteps is not None:
-            given = self.time(torch.as_tensor([float(t) for t in timesteps], dtype=torch.float64))
+            last = self.trained if self.is_flow else self.trained - 1
+            given = self.time(checked("timesteps", timesteps, 0.0, float(last)))
             return torch.cat([given, self._end(len(given), mu)])
         if grid is not None and count is not None:
             made: Tensor = grid_times(self.process, count, self._shifted(grid, mu))
             return made
-        if sigmas is not None and not self.is_flow:
-            ratios = torch.tensor([float(s) for s in sigmas], dtype=torch.float64)
-            return self._of_ratios(ratios)
+        if sigmas is not None:  # the largest as others round it
+            highest = 1.0 if self.is_flow else float(torch.exp(-self.process.lambda_(self.process.t_start)))
+            levels = checked("sigmas", sigmas, 0.0, highest * (1 + 1e-4), least=1 if self.is_flow else 2)
+            if not self.is_flow:
+                return self._of_ratios(levels)
         moved = mu if self.settings.get("use_dynamic_shifting") else None  # some pipelines hand it in to all
         options: dict[str, Any] = {"mu": moved, "sigmas": None if sigmas is None else [float(s) for s in sigmas]}
         return self._own(count, **{name: value for name, value in options.items() if value is not None})
@@ -182,6 +185,27 @@ class Source:
             )
         made: Grid = shifted(shift, grid)
         return made
+
+
+def checked(name: str, values: Sequence[float], low: float, high: float, least: int = 1) -> Tensor:
+    """Given times or noise levels in float64.
+
+    Raises:
+        ValueError: fewer than `least`, or not decreasing from at most `high` to at least `low`.
+    """
+    try:
+        found = torch.tensor([float(value) for value in values], dtype=torch.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={values!r} must be numbers") from None
+    if len(found) < least:
+        raise ValueError(f"{name}={values!r} must be {least} or more")
+    if not bool(((found >= low) & (found <= high)).all()):
+        wrong = next(float(value) for value in found if not low <= float(value) <= high)
+        raise ValueError(f"{name}: {wrong!r} is outside what the network was trained on, {low:g} to {high:.6g}")
+    if not bool((found[1:] <= found[:-1]).all()):
+        place = int((found[1:] > found[:-1]).nonzero()[0])
+        raise ValueError(f"{name}[{place}:{place + 2}]={found[place : place + 2].tolist()} must decrease")
+    return found
 
 
 def without_repeats(times: Tensor) -> Tensor:
