@@ -43,16 +43,18 @@ def segments(plan: Plan) -> tuple[Segment, ...]:
         PlanError: the first call is not shown the start as it is: whoever runs the loop shows the start before any row.
     """
     calls = [place for place, row in enumerate(plan.rows) if isinstance(row, Evaluate)]
-    if not calls or plan.rows[0].reads != ("x",) or calls[0] != 0:
+    if not calls or plan.rows[calls[0]].reads != ("x",):
         raise PlanError(
             f"{plan.method}: its first row is no model call at the start x (it draws noise or changes x first); a pipeline "
             "shows the network its latents as they are: set churn to 0, or take another method"
         )
+    before, first = plan.rows[: calls[0]], plan.rows[calls[0]]  # noise that is named early, but used later
+    ordered, calls[0] = (first, *before, *plan.rows[calls[0] + 1 :]), 0
     last, end = plan.outputs[0][1], plan.outputs[0][2]
     cut: list[Segment] = []
     needed: set[str] = {last}
-    for first, stop in reversed(list(zip(calls, [*calls[1:], len(plan.rows)], strict=True))):
-        rows = plan.rows[first:stop]
+    for start, stop in reversed(list(zip(calls, [*calls[1:], len(ordered)], strict=True))):
+        rows = ordered[start:stop]
         handed = (("x", last, end),) if not cut else tuple((name, name, end) for name in sorted(needed))
         given = cut[-1].shown if cut else "x"
         defined = {name for row in rows for name in row.defines}

@@ -38,6 +38,8 @@ TIMES_OF = {  # each class, and the one whose `set_timesteps` gives its steps wi
         for name in ("LMSDiscrete", "HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE")
     },
     "FlowMatchHeunDiscreteScheduler": "FlowMatchEulerDiscreteScheduler",
+    "CogVideoXDDIMScheduler": "CogVideoXDDIMScheduler",
+    "CogVideoXDPMScheduler": "CogVideoXDDIMScheduler",
 }
 PREDICTS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0", "flow_prediction": "velocity"}
 OWN_SIGMAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
@@ -98,7 +100,9 @@ class Source:
 
     def start_std(self, t: Any) -> float:
         """The std of the latents that a run of the class starts from at a time: that of the process's prior, or, in the
-        Euler family with spacing "linspace" or "trailing", sigma."""
+        Euler family with spacing "linspace" or "trailing", sigma; 1 where a class of tables takes the sigmas of a flow."""
+        if self.settings.get("use_flow_sigmas"):
+            return 1.0
         euler = TIMES_OF[self.name].startswith("Euler") and self.settings["timestep_spacing"] != "leading"
         return float(self.process.sigma(t) if euler else self.process.prior_std(t))
 
@@ -109,7 +113,7 @@ class Source:
             return mapped_x0(
                 method, "dynamic_threshold", quantile=quantile, ceiling=float(self.settings["sample_max_value"])
             )
-        if self.settings.get("clip_sample"):
+        if self.settings.get("clip_sample") and not self.name.startswith("CogVideoX"):  # which clip nothing
             bound = float(self.settings["clip_sample_range"])
             return mapped_x0(method, "clip", low=-bound, high=bound)
         return method
@@ -268,7 +272,10 @@ def _build(name: str, settings: Mapping[str, Any]) -> Any:
 def _process(name: str, settings: Mapping[str, Any]) -> Process:
     if name.startswith("FlowMatch") or settings.get("use_flow_sigmas"):
         return Flow()
-    table: Tabulated = VP.from_betas(_build(name, settings).betas.double())
+    scheduler = _build(name, settings)
+    if name.startswith("CogVideoX"):  # its table is moved after the betas
+        return Tabulated(tuple(scheduler.alphas_cumprod.double().tolist()))
+    table: Tabulated = VP.from_betas(scheduler.betas.double())
     return table
 
 
