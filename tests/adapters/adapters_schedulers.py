@@ -161,18 +161,18 @@ REFUSED = {
     "KarrasVe": "called with two sigmas and a corrector of its own; the paper's method is `edm`",
     "ScoreSdeVe": "called in two parts; `predictor_corrector` corrects once less, with a step size per sample "
     "(tests/methods/test_diffusers_score_sde.py); `urn.adapters.diffusers.load` opens its pipeline",
-    "ScoreSdeVp": "called with a model; the paper's step is `euler_maruyama`",
+    "ScoreSdeVp": "its step takes a score; the paper's is `euler_maruyama`",
     "DDIMInverse": "inversion is the same method on increasing times; it calls the network at the time it goes to",
     "DPMSolverMultistepInverse": "inversion is the same method on increasing times",
     "CogVideoXDPM": "`UrnScheduler` takes its config; its own step is called with the prediction before, which no other is",
     "DDPMWuerstchen": "its times are 1 ... 0 on a cosine without a table",
     "Helios": "its stages have resolutions of their own",
     "IPNDM": "its times are angles on a circle without a table; the method on any process is `ipndm`",
-    "LTXEulerAncestralRF": "its sigmas are handed in by its pipeline; on a flow the method is `euler_ancestral`",
+    "LTXEulerAncestralRF": "of one pipeline, with a shift of its own; not compared",
     "MiniMaxH3": "its network predicts the velocity towards the data, and is shown 1 - sigma",
     "RePaint": "inpaints by jumps back and forth with the mask in its step",
     "RFD4Proteina": "a flow per modality with scores rescaled in time",
-    "UnCLIP": "its step is told where it goes to; the methods are `ddpm` and `iddpm`",
+    "UnCLIP": "its step is told where it goes to; DDPM's formulas, not compared",
 }
 
 

@@ -45,7 +45,7 @@ def segments(plan: Plan) -> tuple[Segment, ...]:
     calls = [place for place, row in enumerate(plan.rows) if isinstance(row, Evaluate)]
     if not calls or plan.rows[calls[0]].reads != ("x",):
         raise PlanError(
-            f"{plan.method}: its first row is no model call at the start x (it draws noise or changes x first); a pipeline "
+            f"{plan.method}: its first model call is not at the start x (noise is added to x first, or x is changed); a pipeline "
             "shows the network its latents as they are: set churn to 0, or take another method"
         )
     before, first = plan.rows[: calls[0]], plan.rows[calls[0]]  # noise that is named early, but used later
