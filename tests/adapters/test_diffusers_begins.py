@@ -110,3 +110,21 @@ def test_a_noise_drawn_before_is_more_than_the_state():
     scheduler.set_timesteps(3)
     with pytest.raises(ValueError, match="needs more than the state"):
         scheduler.set_begin_index(1)
+
+
+@urn.method(order=None, source="test")
+def shown_late(nodes, x):
+    """The network is shown another time than the state's, so the noise that a pipeline adds would be another's."""
+    for cur, next in nodes.steps():
+        x0, epsilon = yield evaluate(x, cur, "x0", "epsilon", shown=0.9 * cur.t)
+        x = yield combine(next, (next.alpha, x0), (next.sigma, epsilon))
+    return x
+
+
+def test_a_call_that_is_shown_another_time_is_no_start():
+    process = UrnScheduler.from_config(CONFIG).process
+    plan = urn.compile_plan(shown_late, process, grid=[999.0, 500.0, 100.0, 0.0])
+    scheduler = UrnScheduler.from_config(CONFIG, plan=plan)
+    scheduler.set_timesteps(3)
+    with pytest.raises(ValueError, match="shown_late cannot begin there"):
+        scheduler.set_begin_index(1)

@@ -26,6 +26,7 @@ from adapters_pipelines import (
 )
 from torch import Tensor
 
+import urn
 from urn.adapters.diffusers import UrnScheduler
 
 pytest.importorskip("transformers", reason="these pipelines need transformers, which is in the extra 'test'")
@@ -183,3 +184,24 @@ def test_flux_which_hands_in_sigmas_and_mu(dynamic):
     shift = torch.tensor(float(pipe.scheduler.plan.times[1]) / (1 - float(pipe.scheduler.plan.times[1])) / 4)
     assert torch.allclose(torch.tensor(pipe.scheduler.plan.times).double(), shift * even / (1 + (shift - 1) * even))
     assert dynamic or float(shift) == pytest.approx(3.0)
+    again = pipe(generator=seeded(1), **arguments).images
+    pipe.scheduler = UrnScheduler.from_config(own.config, plan=pipe.scheduler.plan)
+    assert torch.equal(pipe(generator=seeded(1), **arguments).images, again)
+
+
+@pytest.mark.parametrize("method", ["ddim", "heun", "dpmpp_sde"])
+@pytest.mark.parametrize("kind", ["StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"])
+def test_a_plan_that_was_given_starts_from_an_image(networks, kind, method):
+    """As the method by name does, which is compiled on the times that remain."""
+    pipe = pipeline(kind, networks, scheduler_of("DDIM", clip_sample=False, steps_offset=1))
+    given = {"mask_image": IMAGE[:, :1].round(), "height": 16, "width": 16} if "Inpaint" in kind else {}
+    arguments = WORDS | given | {"image": IMAGE, "strength": 0.5, "num_inference_steps": 8}
+    pipe.scheduler = UrnScheduler.from_config(pipe.scheduler.config, method=method, grid="quadratic")
+    expected = pipe(generator=seeded(1), **arguments).images
+    plan = urn.compile_plan(method, pipe.scheduler.process, steps=8, grid="quadratic")
+    pipe.scheduler = UrnScheduler.from_config(pipe.scheduler.config, plan=plan)
+    assert gap(pipe(generator=seeded(1), **arguments).images, expected) < 1e-6
+    multistep = urn.compile_plan("dpmpp_2m", plan.process, steps=8, grid="quadratic")
+    pipe.scheduler = UrnScheduler.from_config(pipe.scheduler.config, plan=multistep)
+    with pytest.raises(ValueError, match="dpmpp_2m cannot begin there: at that call it needs more than the state"):
+        pipe(generator=seeded(1), **arguments)
