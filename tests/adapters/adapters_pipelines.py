@@ -96,7 +96,7 @@ def scheduler_of(name: str, **config: Any) -> Any:
 WORDS = {"prompt_embeds": TEXT, "negative_prompt_embeds": 0 * TEXT, "guidance_scale": SCALE, "output_type": "latent"}
 
 
-def flow_transformer(channels: int = 4) -> Any:
+def flow_transformer(channels: int = 4, text: int = 8) -> Any:
     torch.manual_seed(0)
     return diffusers.SD3Transformer2DModel(
         sample_size=8,
@@ -106,8 +106,8 @@ def flow_transformer(channels: int = 4) -> Any:
         attention_head_dim=4,
         num_attention_heads=2,
         caption_projection_dim=8,
-        joint_attention_dim=8,
-        pooled_projection_dim=8,
+        joint_attention_dim=text,
+        pooled_projection_dim=text,
         out_channels=channels,
     ).eval()
 
@@ -120,11 +120,11 @@ def flow_pipeline(kind: str, networks: Any, scheduler: Any) -> Any:
     return pipe
 
 
-def text_parts(folder: Any) -> tuple[Any, Any]:
+def text_parts(folder: Any, projected: bool = False) -> tuple[Any, Any]:
     """A tokenizer of single letters, and a tiny text encoder."""
     import json
 
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     letters = [letter + end for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
     words = {word: i for i, word in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
@@ -134,5 +134,6 @@ def text_parts(folder: Any) -> tuple[Any, Any]:
     torch.manual_seed(0)
     sizes = {"vocab_size": len(words), "hidden_size": 8, "intermediate_size": 8, "max_position_embeddings": 16}
     ends = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1, "pad_token_id": len(words) - 1}
-    config = CLIPTextConfig(num_hidden_layers=1, num_attention_heads=2, **sizes, **ends)
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=16), CLIPTextModel(config).eval()
+    config = CLIPTextConfig(num_hidden_layers=1, num_attention_heads=2, projection_dim=8, **sizes, **ends)
+    encoder = (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=16), encoder.eval()

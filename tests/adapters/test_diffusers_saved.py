@@ -12,7 +12,7 @@ import diffusers
 import pytest
 import torch
 from adapters_loops import made
-from adapters_pipelines import autoencoder, conditional, gap, seeded, text_parts
+from adapters_pipelines import autoencoder, conditional, flow_transformer, gap, seeded, text_parts
 from diffusers import DDPMPipeline
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -149,6 +149,30 @@ def test_urn_sample_with_a_prompt(text_to_image, tmp_path):
     assert "nothing is left to draw" in cli("sample", folder, *options, "--batch-size", 2, "--out", tmp_path / "out")
     words = ("--prompt", "a dog", *options[2:])
     assert "prompt was 'a cat', is 'a dog'" in cli("sample", folder, *words, "--out", tmp_path / "out", status=2)
+
+
+def test_urn_sample_with_a_prompt_on_a_flow(tmp_path):
+    """Without --grid the times and the shift are those of the scheduler that was saved."""
+    pytest.importorskip("transformers", reason="these pipelines need transformers, which is in the extra 'test'")
+    tokenizer, encoder = text_parts(tmp_path / "words", projected=True)
+    own = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    pipe = diffusers.StableDiffusion3Pipeline(
+        transformer=flow_transformer(text=16),
+        vae=autoencoder(shift_factor=0.06, scaling_factor=1.5),
+        scheduler=own,
+        **dict.fromkeys(("text_encoder", "text_encoder_2"), encoder),
+        **dict.fromkeys(("tokenizer", "tokenizer_2"), tokenizer),
+        text_encoder_3=None,
+        tokenizer_3=None,
+    )
+    pipe.save_pretrained(tmp_path / "pipe")
+    pipe.set_progress_bar_config(disable=True)
+    options = ("--prompt", "a cat", "--method", "euler", "--steps", 4, "--count", 2, "--out", tmp_path / "out")
+    cli("sample", tmp_path / "pipe", *options)
+    found = load_file(tmp_path / "out" / "samples.safetensors")
+    one = torch.Generator().manual_seed(int(found["seeds"][1]))
+    expected = pipe("a cat", num_inference_steps=4, generator=one, output_type="pt").images
+    assert gap(found["x"][1:2], 2 * expected - 1) < 1e-4
 
 
 def test_what_cannot_be_opened_is_refused(text_to_image, tmp_path):

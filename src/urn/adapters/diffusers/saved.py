@@ -170,8 +170,10 @@ class Saved:
         """
         if not self.takes_prompts:
             raise ValueError(f"{self.folder} holds a {self.kind}, which takes no prompt")
+        index = _read(self.folder / "model_index.json")
+        without = {name: None for name, part in index.items() if part == [None, None]}  # which it was saved without
         pipe = diffusers.DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
-            self.folder, local_files_only=True, low_cpu_mem_usage=False
+            self.folder, local_files_only=True, low_cpu_mem_usage=False, **without
         )
         pipe.scheduler = UrnScheduler.from_config(self.config, plan=plan)
         pipe.scheduler.set_timesteps(plan.steps)  # refuses now what cannot run
