@@ -167,7 +167,8 @@ REFUSED = {
     "CogVideoXDPM": "`UrnScheduler` takes its config; its own step is called with the prediction before, which no other is",
     "DDPMWuerstchen": "its times are 1 ... 0 on a cosine without a table",
     "Helios": "its stages have resolutions of their own",
-    "IPNDM": "its times are angles on a circle without a table; the method on any process is `ipndm`",
+    "IPNDM": "its times are angles on a circle without a table. There it is `ipndm` after its first step, which does not depend "
+    "on the network (at alpha = 0 it divides 0 by 1e-8)",
     "LTXEulerAncestralRF": "of one pipeline, with a shift of its own; not compared",
     "MiniMaxH3": "its network predicts the velocity towards the data, and is shown 1 - sigma",
     "RePaint": "inpaints by jumps back and forth with the mask in its step",
