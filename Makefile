@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test test-slow mutants lint types evidence bench guide methods train-digits clean
+.PHONY: demo test test-slow mutants lint types evidence bench guide methods diffusers-table train-digits-unet train-digits clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/draw_digits.py
@@ -37,6 +37,12 @@ bench: .venv/.test
 guide: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.choosing
 	$(BIN)/python docs/write_methods.py
+
+diffusers-table: .venv/.test
+	OMP_NUM_THREADS=1 $(BIN)/python docs/write_diffusers.py
+
+train-digits-unet: .venv/.test
+	$(BIN)/python examples/train_digits_unet.py
 
 train-digits: .venv/.demo
 	$(BIN)/urn train digits --out runs/digits

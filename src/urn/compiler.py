@@ -168,9 +168,9 @@ class Compiling:
         if self._ended is None:
             return
         index, components = self._ended
-        if isinstance(request, (Combine, Apply)) and request.node is not None and request.node.index == index:
-            if (request.out or "x") not in components:
-                return
+        state = request if isinstance(request, (Combine, Apply)) else None
+        if state and state.node and state.node.index == index and (state.out or "x") not in components:
+            return
         self._step, self._ended = index, None
 
     def rows_so_far(self, last: Register) -> Rows:

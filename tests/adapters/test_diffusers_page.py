@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "diffusers.md"
 
 def test_the_code_of_the_page_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict[str, Any] = {"__name__": "page"}
     exec(compile(blocks[0], "diffusers.md", "exec", dont_inherit=True), names)
     assert "adams_pc_3 on Tabulated(1000 steps" in capsys.readouterr().out
@@ -23,5 +23,8 @@ def test_the_code_of_the_page_runs(capsys):
     assert isinstance(names["plan"], urn.Plan)
     assert float((names["mixed"] - names["images"]).abs().max()) > 1e-2
     exec(compile(blocks[2], "diffusers.md", "exec", dont_inherit=True), names)
+    exec(compile(blocks[3], "diffusers.md", "exec", dont_inherit=True), names)
+    assert names["model"].process == names["pipe"].scheduler.process
+    assert names["x"].shape == (4, 3, 8, 8)
     assert float((names["batch"][1] - names["alone"][0]).abs().max()) < 1e-5
     assert float((names["batch"][0] - names["alone"][0]).abs().max()) > 1e-2

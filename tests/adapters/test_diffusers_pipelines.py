@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import diffusers
 import pytest
 import torch
+from adapters_pipelines import (
+    IMAGE,
+    POOLED,
+    SCALE,
+    TEXT,
+    WORDS,
+    autoencoder,
+    conditional,
+    executed,
+    flow_pipeline,
+    flow_transformer,
+    gap,
+    guided,
+    pipeline,
+    scheduler_of,
+    seeded,
+)
 from torch import Tensor
 
 import urn
@@ -15,95 +31,17 @@ from urn.adapters.diffusers import UrnScheduler
 
 pytest.importorskip("transformers", reason="these pipelines need transformers, which is in the extra 'test'")
 
-TABLE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "prediction_type": "v_prediction"}
-TEXT = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0))
-POOLED = torch.randn(1, 8, generator=torch.Generator().manual_seed(1))
-IMAGE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(2))
-SCALE = 3.0
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def gap(a: Tensor, b: Tensor) -> float:
-    return float((a - b).abs().max() / b.abs().max())
-
 
 @pytest.fixture(autouse=True)
 def quiet():
     diffusers.utils.logging.set_verbosity(logging.CRITICAL)
 
 
-def autoencoder(**settings: Any) -> Any:
-    torch.manual_seed(0)
-    return diffusers.AutoencoderKL(
-        block_out_channels=(4, 8),
-        down_block_types=["DownEncoderBlock2D"] * 2,
-        up_block_types=["UpDecoderBlock2D"] * 2,
-        latent_channels=4,
-        norm_num_groups=2,
-        **settings,
-    ).eval()
-
-
 @pytest.fixture(scope="module")
 def networks():
-    vae = autoencoder()
-    unet = diffusers.UNet2DConditionModel(
-        block_out_channels=(4, 8),
-        layers_per_block=1,
-        sample_size=8,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=8,
-        norm_num_groups=2,
-        attention_head_dim=4,
-    ).eval()
-    return unet, vae
+    return conditional(), autoencoder()
 
 
-def pipeline(kind: str, networks: Any, scheduler: Any) -> Any:
-    unet, vae = networks
-    parts = dict.fromkeys(("text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
-    pipe = getattr(diffusers, kind)(unet=unet, vae=vae, scheduler=scheduler, requires_safety_checker=False, **parts)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def guided(unet: Any) -> Any:
-    """The network that the pipeline makes of its own: classifier-free guidance with the empty text first."""
-
-    def network(x: Tensor, t: Tensor) -> Tensor:
-        both = unet(torch.cat([x, x]), t[0], encoder_hidden_states=torch.cat([0 * TEXT, TEXT])).sample
-        without, given = both.chunk(2)
-        return without + SCALE * (given - without)
-
-    return network
-
-
-class FromGenerator:
-    """Noise from a generator, a draw per row."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
-
-    def normal(self, interval: Any, stream: int, like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=self.generator)
-
-
-def executed(scheduler: UrnScheduler, network: Any, start: Tensor, generator: Any, label: Any = None) -> Tensor:
-    model = urn.Model(network, scheduler.process, scheduler.model_predicts, label=label)
-    with torch.no_grad():
-        found: Tensor = urn.execute(scheduler.plan, model, {"x": start}, FromGenerator(generator))["x"]
-    return found
-
-
-def scheduler_of(name: str, **config: Any) -> Any:
-    return getattr(diffusers, f"{name}Scheduler")(**TABLE | config)
-
-
-WORDS = {"prompt_embeds": TEXT, "negative_prompt_embeds": 0 * TEXT, "guidance_scale": SCALE, "output_type": "latent"}
 SAME = [
     ("DDIM", {"clip_sample": False, "steps_offset": 1}, "ddim", {}),
     ("DPMSolverMultistep", {"steps_offset": 1}, "dpmpp_2m_lower_final", {}),
@@ -168,31 +106,10 @@ def test_image_to_image_is_execute_on_the_times_that_remain(networks, method, gr
 
 @pytest.fixture(scope="module")
 def flow_networks():
-    torch.manual_seed(0)
-    transformer = diffusers.SD3Transformer2DModel(
-        sample_size=8,
-        patch_size=1,
-        in_channels=4,
-        num_layers=1,
-        attention_head_dim=4,
-        num_attention_heads=2,
-        caption_projection_dim=8,
-        joint_attention_dim=8,
-        pooled_projection_dim=8,
-        out_channels=4,
-    ).eval()
-    return transformer, autoencoder(shift_factor=0.06, scaling_factor=1.5)
+    return flow_transformer(), autoencoder(shift_factor=0.06, scaling_factor=1.5)
 
 
 FLOW_WORDS = {**WORDS, "pooled_prompt_embeds": POOLED, "negative_pooled_prompt_embeds": 0 * POOLED}
-
-
-def flow_pipeline(kind: str, networks: Any, scheduler: Any) -> Any:
-    transformer, vae = networks
-    names = [f"{part}{place}" for part in ("text_encoder", "tokenizer") for place in ("", "_2", "_3")]
-    pipe = getattr(diffusers, kind)(transformer=transformer, vae=vae, scheduler=scheduler, **dict.fromkeys(names))
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -267,3 +184,24 @@ def test_flux_which_hands_in_sigmas_and_mu(dynamic):
     shift = torch.tensor(float(pipe.scheduler.plan.times[1]) / (1 - float(pipe.scheduler.plan.times[1])) / 4)
     assert torch.allclose(torch.tensor(pipe.scheduler.plan.times).double(), shift * even / (1 + (shift - 1) * even))
     assert dynamic or float(shift) == pytest.approx(3.0)
+    again = pipe(generator=seeded(1), **arguments).images
+    pipe.scheduler = UrnScheduler.from_config(own.config, plan=pipe.scheduler.plan)
+    assert torch.equal(pipe(generator=seeded(1), **arguments).images, again)
+
+
+@pytest.mark.parametrize("method", ["ddim", "heun", "dpmpp_sde"])
+@pytest.mark.parametrize("kind", ["StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"])
+def test_a_plan_that_was_given_starts_from_an_image(networks, kind, method):
+    """As the method by name does, which is compiled on the times that remain."""
+    pipe = pipeline(kind, networks, scheduler_of("DDIM", clip_sample=False, steps_offset=1))
+    given = {"mask_image": IMAGE[:, :1].round(), "height": 16, "width": 16} if "Inpaint" in kind else {}
+    arguments = WORDS | given | {"image": IMAGE, "strength": 0.5, "num_inference_steps": 8}
+    pipe.scheduler = UrnScheduler.from_config(pipe.scheduler.config, method=method, grid="quadratic")
+    expected = pipe(generator=seeded(1), **arguments).images
+    plan = urn.compile_plan(method, pipe.scheduler.process, steps=8, grid="quadratic")
+    pipe.scheduler = UrnScheduler.from_config(pipe.scheduler.config, plan=plan)
+    assert gap(pipe(generator=seeded(1), **arguments).images, expected) < 1e-6
+    multistep = urn.compile_plan("dpmpp_2m", plan.process, steps=8, grid="quadratic")
+    pipe.scheduler = UrnScheduler.from_config(pipe.scheduler.config, plan=multistep)
+    with pytest.raises(ValueError, match="dpmpp_2m cannot begin there: at that call it needs more than the state"):
+        pipe(generator=seeded(1), **arguments)

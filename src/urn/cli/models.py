@@ -1,10 +1,11 @@
-"""Models by the names that `urn sample` takes."""
+"""Models by the names that `urn sample` takes, and in the folders that Urn or diffusers saved."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from urn.model import Model
 from urn.processes import VP
@@ -26,7 +27,7 @@ MODELS: dict[str, Callable[[], Model]] = {"digits": _digits, "digits-exact": _di
 
 
 def open_model(name: str) -> Model:
-    """The model of a name, or in a folder that `urn.nets.save_model` or `urn train digits` wrote.
+    """The model of a name, or in a folder that `urn.nets.save_model`, `urn train digits` or diffusers wrote.
 
     Raises:
         ValueError: there is no such name or folder; it lists what is allowed.
@@ -40,15 +41,36 @@ def open_model(name: str) -> Model:
         return load_model(folder)
     if (folder / "digits.safetensors").exists():
         return load_digits(folder / "digits.safetensors")
+    if (saved := saved_pipeline(name)) is not None:
+        found: Model = saved.model()
+        return found
     if folder.is_dir():
-        raise ValueError(f"folder {name} holds no model that Urn saved: neither model.json nor digits.safetensors")
+        raise ValueError(
+            f"folder {name} holds no model that Urn saved, neither model.json nor digits.safetensors, and no diffusers pipeline, "
+            "which has a model_index.json"
+        )
     near = difflib.get_close_matches(name, MODELS, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise ValueError(f"model={name!r} is unknown; {hint}allowed: {', '.join(MODELS)}, or a folder with a saved model")
+
+
+def saved_pipeline(name: str) -> Any:
+    """What diffusers saved in a folder, as `urn.adapters.diffusers.saved.Saved`; None where it saved nothing there.
+
+    Raises:
+        ImportError: diffusers is not installed.
+    """
+    folder = Path(name)
+    if name in MODELS or not any((folder / file).exists() for file in ("model_index.json", "config.json")):
+        return None
+    from urn.adapters.diffusers.saved import Saved
+
+    return Saved.at(folder)
 
 
 def class_count(name: str, model: Model) -> int:
     """How many classes a model can be asked for by `label`; 0 where it takes none."""
     from urn.nets.denoiser import CLASSES, DigitsDenoiser
 
-    return CLASSES if name == "digits-exact" or isinstance(model.net, DigitsDenoiser) else 0
+    known = name == "digits-exact" or isinstance(model.net, DigitsDenoiser)
+    return CLASSES if known else int(getattr(model.net, "classes", 0))

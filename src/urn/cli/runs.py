@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,10 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """What is drawn. `record` holds all that decides it, as JSON values: runs of equal records draw the same."""
+    """What is drawn, by a model, or by a pipeline from its prompt (its `draw`, of the seeds of a batch). `record` holds all that
+    decides it, as JSON values: runs of equal records draw the same."""
 
-    model: Model
+    model: Model | Callable[[Sequence[int]], Tensor]
     plan: Plan
     seeds: tuple[int, ...]
     labels: Tensor | None
@@ -53,6 +54,8 @@ class Run:
 
     def draw(self, part: slice, watch: Watch | None) -> Tensor:
         """The samples of one batch."""
+        if not isinstance(self.model, Model):
+            return self.model(self.seeds[part]).to(self.dtype)
         conditioning = {} if self.labels is None else {"label": self.labels[part]}
         with torch.no_grad():
             x: Tensor = sample(
@@ -133,10 +136,13 @@ class Folder:
 def fingerprint(model: Model) -> str | None:
     """A hash of a network's weights, None where it has none."""
     state = getattr(model.net, "state_dict", None)
-    if state is None:
-        return None
+    return None if state is None else digest_of(state())
+
+
+def digest_of(state: Mapping[str, Tensor]) -> str:
+    """A hash of named tensors."""
     digest = hashlib.sha256()
-    for name, value in state().items():
+    for name, value in state.items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

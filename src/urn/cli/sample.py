@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -25,11 +25,11 @@ from urn.noise import sample_seeds
 from urn.plan import Evaluate, Plan, Row
 from urn.sampling import SamplingError
 
-from .models import MODELS, class_count, open_model
+from .models import MODELS, class_count, open_model, saved_pipeline
 from .plans import FinalOption, GridOption, OptionsOption, StepsOption, load_plan
-from .runs import PARTIAL, PLAN, SAMPLES, SHEET, Folder, Run, fingerprint
+from .runs import PARTIAL, PLAN, SAMPLES, SHEET, Folder, Run, digest_of, fingerprint
 from .screen import console, say, show_plan
-from .specs import read_classes, read_grid, read_plan
+from .specs import read_classes, read_grid, read_method, read_plan, read_steps
 
 DEFAULT_METHOD = "adams_pc_3"
 TABLE_LINES = 32  # of a plan that are printed before sampling
@@ -51,7 +51,9 @@ class NoiseKind(str, Enum):
 
 
 def sample(
-    model: Annotated[str, typer.Argument(help=f"{', '.join(MODELS)}, or a folder with a saved model.")],
+    model: Annotated[
+        str, typer.Argument(help=f"{', '.join(MODELS)}, or a folder with a saved model or diffusers pipeline.")
+    ],
     method: Annotated[str | None, typer.Option(help=f"A method (`urn methods`); {DEFAULT_METHOD} by default.")] = None,
     steps: StepsOption = None,
     grid: GridOption = None,
@@ -64,6 +66,7 @@ def sample(
     classes: Annotated[
         str | None, typer.Option("--class", help="all, none, one class, or some as in 0,3,7, in turn. By default all.")
     ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Of a diffusers pipeline that takes one.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance; 1 is none.")] = None,
     seed: Annotated[int, typer.Option(help="Sample i depends on this and i alone.", min=0)] = 0,
     noise: Annotated[NoiseKind, typer.Option(help="Where the noise comes from.")] = NoiseKind.seeded,
@@ -80,18 +83,28 @@ def sample(
     the rest, and the samples are the same bit for bit as without one. A folder
     that holds another run is refused, unless with --overwrite.
     """
-    opened = open_model(model)
+    saved = saved_pipeline(model)
+    if prompt is not None and saved is None:
+        raise ValueError(f"--prompt {prompt!r}: {model} is no folder with a diffusers pipeline, which alone takes one")
+    opened = None if prompt is not None else open_model(model)
     if plan is None:
-        chosen = read_plan(method or DEFAULT_METHOD, opened.process, steps, read_grid(grid), final, option or ())
+        name, given = method or DEFAULT_METHOD, read_grid(grid)
+        if opened is not None and saved is None:
+            chosen = read_plan(name, opened.process, steps, given, final, option or ())
+        else:
+            chosen = saved.plan(read_method(name, option or ()), read_steps(steps, given), given, final)
     else:
         _refuse_beside_plan(method=method, steps=steps, grid=grid, final=final, option=option)
         chosen = load_plan(plan)
-    available = class_count(model, opened)
-    which = read_classes(classes or ("all" if available else "none"), available)
-    asked = {"class": list(which), "guidance": guidance, "count": count, "seed": seed, "noise": noise.value}
-    how = {"batch_size": batch_size, "dtype": dtype.value}
-    record = {"urn": urn.__version__, "model": model, "weights": fingerprint(opened), "plan": _plan_name(chosen)}
-    run = _run(opened, chosen, {**record, **asked, **how})
+    asked = {"guidance": guidance, "count": count, "seed": seed, "noise": noise.value}
+    record = {"urn": urn.__version__, "model": model, "plan": _plan_name(chosen), **asked}
+    record |= {"batch_size": batch_size, "dtype": dtype.value}
+    if opened is None:
+        run = _prompted(saved.prompted(chosen), chosen, {**record, "class": [], "prompt": prompt}, classes)
+    else:
+        available = class_count(model, opened)
+        which = read_classes(classes or ("all" if available else "none"), available)
+        run = _run(opened, chosen, {**record, "class": list(which), "weights": fingerprint(opened)})
     folder = Folder(out, run, overwrite)
     show_plan(chosen, TABLE_LINES)
     x = _draw(run, folder)
@@ -110,6 +123,22 @@ def _run(model: Model, plan: Plan, record: Mapping[str, Any]) -> Run:
     bind(plan, {"main": model})
     seeds, dtype = sample_seeds(record["seed"], count), getattr(torch, record["dtype"])
     return Run(model, plan, seeds, labels, record["batch_size"], dtype, record["noise"], record)
+
+
+def _prompted(pipeline: Any, plan: Plan, record: Mapping[str, Any], classes: str | None) -> Run:
+    """The run of a pipeline from a prompt, which has its own noise."""
+    if classes is not None:
+        raise ValueError(f"--class {classes} beside --prompt: a pipeline takes the one or the other")
+    if record["noise"] != NoiseKind.seeded.value:
+        raise ValueError(f"--noise {record['noise']}: a pipeline draws its own noise, from a generator per seed")
+    seeds, dtype = sample_seeds(record["seed"], record["count"]), getattr(torch, record["dtype"])
+    record = {**record, "weights": digest_of(pipeline.weights())}
+
+    def draw(part: Sequence[int]) -> Tensor:
+        found: Tensor = pipeline.draw(record["prompt"], part, record["guidance"])
+        return found
+
+    return Run(draw, plan, seeds, None, record["batch_size"], dtype, record["noise"], record)
 
 
 def _refuse_beside_plan(**options: Any) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from urn import grids
 from urn.compiler import compile_plan
 from urn.grids import GridLike
+from urn.method import Method
 from urn.methods import find_method
 from urn.plan import Plan
 from urn.processes import (
@@ -147,14 +148,29 @@ def read_plan(
     method: str, process: Process, steps: int | None, grid: GridLike | None, final: str | None, options: Sequence[str]
 ) -> Plan:
     """The plan of a method, as `ddim` or `ddim:eta=0.5`, with further `name=value` options."""
+    chosen, given = _read_method(method, options)
+    plan: Plan = compile_plan(chosen, process, read_steps(steps, grid), grid, final=final, **given)
+    return plan
+
+
+def read_method(method: str, options: Sequence[str]) -> Method:
+    """A method with its options, written as for `read_plan`."""
+    chosen, given = _read_method(method, options)
+    return chosen.with_options(**given)
+
+
+def read_steps(steps: int | None, grid: GridLike | None) -> int | None:
+    """The number of steps, where none is given that of the default, but for a grid that is a list of times."""
+    made = grid is None or isinstance(grid, str) or callable(grid)
+    return DEFAULT_STEPS if steps is None and made else steps
+
+
+def _read_method(method: str, options: Sequence[str]) -> tuple[Method, Options]:
     name, given = split(method)
     given |= read_options(options)
     chosen = find_method(name)
     check_options(f"method {name!r}", parameters(chosen.function, skip=2), {**chosen.fixed, **chosen.options, **given})
-    if steps is None and (grid is None or isinstance(grid, str) or callable(grid)):
-        steps = DEFAULT_STEPS
-    plan: Plan = compile_plan(chosen, process, steps, grid, final=final, **given)
-    return plan
+    return chosen, given
 
 
 def read_classes(text: str, classes: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,14 @@ from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 from torch import Tensor
 
+from urn.adapters.diffusers.chosen import OWN, checked_grid, checked_method
 from urn.adapters.diffusers.segments import Generators, Run, calls_per_step, segments
 from urn.adapters.diffusers.source import Source, defaults, is_even, plain, source_of
 from urn.binding import bind
 from urn.compiler import compile_plan
-from urn.grids import find_grid
 from urn.methods import find_method
 from urn.model import Model
 from urn.plan import Plan
-
-OWN = ("method", "options", "grid", "final", "plan", "source")
 
 
 class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
@@ -64,12 +63,12 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         known = defaults(source)
         if plan is not None and not (method is None and grid is None and final is None and not options):
             raise ValueError("plan: given beside method, options, grid or final, which are in it")
-        name = None if plan is not None else _checked_method(method or "adams_pc_3", options or {})
+        name = None if plan is not None else checked_method(method or "adams_pc_3", options or {})
         self.register_to_config(  # type: ignore[no-untyped-call]
             **{key: plain(value) for key, value in {**known, **settings}.items()},
             method=name,
             options=dict(options or {}),
-            grid=_checked_grid(grid),
+            grid=checked_grid(grid),
             final=final,
             plan=plan.to_json() if isinstance(plan, Plan) else plan,
             source=source,
@@ -173,7 +172,8 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             num_inference_steps: steps of the grid.
             timesteps: or the times of the steps, decreasing, as the network is shown them; the end is added.
             sigmas: or their noise levels: sigma/alpha with the last one the end (as EulerDiscrete takes them), on a flow
-                sigma before the shift, without the end. Some pipelines always pass 1, ..., 1/n: with `grid` that is n steps.
+                sigma before the shift, without the end. Some pipelines always pass 1, ..., 1/n: with `grid` or `plan` that is n
+                steps.
             mu: of `use_dynamic_shifting`.
 
         Raises:
@@ -181,7 +181,7 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             PlanError: the plan cannot run in a pipeline, or not on this network.
         """
         source, grid = self._source, self.config["grid"]
-        if grid is not None and sigmas is not None and source.is_flow and is_even(sigmas):
+        if (grid is not None or self._given is not None) and sigmas is not None and source.is_flow and is_even(sigmas):
             num_inference_steps, sigmas = len(sigmas), None
         if timesteps is not None and sigmas is not None:
             raise ValueError("timesteps and sigmas: only one of them can be given")
@@ -206,10 +206,12 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self._listed, self.timesteps = [float(t) for t in shown], shown.to(device)
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """Begin at `timesteps[begin_index]`, as image-to-image does: the plan is compiled on the times that remain.
+        """Begin at `timesteps[begin_index]`, as image-to-image does: the plan is compiled on the times that remain. Where that
+        would call the network at other times, and for a plan that was given, the rest of the plan runs, from a call before
+        which only the state is known.
 
         Raises:
-            ValueError: no step begins there, or on what remains the method calls the network at other times.
+            ValueError: neither can begin there.
         """
         self._running()
         self._run, self._begin_index = self._rest(begin_index) if begin_index else self._whole, begin_index
@@ -225,6 +227,8 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         sample: Tensor,
         generator: Generators = None,
         return_dict: bool = True,
+        eta: float = 0.0,
+        use_clipped_model_output: bool | None = None,
     ) -> SchedulerOutput | tuple[Tensor]:
         """Take the output of one model call, and run the plan to the next.
 
@@ -235,13 +239,21 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             generator: where the plan's noise is drawn from: one, a list of one per sample, with which a sample does not
                 depend on its batch, or None for torch's own.
             return_dict: whether to return a SchedulerOutput rather than a tuple.
+            eta: only 0, which pipelines pass; the method has its own.
+            use_clipped_model_output: only None or False; predictions are clipped where the settings say so.
 
         Returns:
             What the network is shown next, after the last call the sample, as `prev_sample`.
 
         Raises:
-            ValueError: it is another timestep's turn, the plan has ended, or `set_timesteps` was not called.
+            ValueError: it is another timestep's turn, the plan has ended, `set_timesteps` was not called, the batch is
+                another than before, or an argument is not one of these.
         """
+        if eta or use_clipped_model_output:
+            name, value = ("eta", eta) if eta else ("use_clipped_model_output", use_clipped_model_output)
+            raise ValueError(
+                f"{name}={value!r}: the method has it: UrnScheduler takes options={{'eta': ...}} and clip_sample"
+            )
         run = self._turn(timestep)
         outputs: tuple[Tensor, ...] = (model_output,)
         if isinstance(run.predicts, tuple):
@@ -255,8 +267,16 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return SchedulerOutput(prev_sample=shown) if return_dict else (shown,)
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """alpha_t x0 + sigma_t noise at a timestep per sample, (B,)."""
+        """alpha_t x0 + sigma_t noise at a timestep per sample, (B,), or at one for all.
+
+        Raises:
+            ValueError: another number of timesteps, or one that the network was not trained on.
+        """
         t = self._source.time(torch.as_tensor(timesteps).reshape(-1))
+        low, high = self.process.domain
+        if len(t) not in (1, len(original_samples)) or not bool(((t >= low) & (t <= high)).all()):
+            last = self._source.shown(high)
+            raise ValueError(f"timesteps={timesteps} must be one or {len(original_samples)} of at most {last:g}")
         shape = (-1, *[1] * (original_samples.ndim - 1))
         alpha, sigma = (f(t).to(original_samples).reshape(shape) for f in (self.process.alpha, self.process.sigma))
         noised: Tensor = alpha * original_samples + sigma * noise
@@ -286,7 +306,8 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         if run.position == 0 and self._begin_index is None and found in listed[:: self.order]:
             self.set_begin_index(self.order * listed[:: self.order].index(found))
             return self._running()
-        raise ValueError(f"timestep={found!r}: it is the turn of timesteps[{place}] = {listed[place]!r}")
+        turn = f"it is the turn of timesteps[{place}] = {listed[place]!r}"
+        raise ValueError(f"timestep={found!r}: {turn}; set_timesteps starts over")
 
     def _compiled(self, times: Tensor) -> Plan:
         method = self._source.method(find_method(self.config["method"]).with_options(**self.config["options"]))
@@ -307,39 +328,19 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     def _rest(self, begin: int) -> Run:
         """The run on the times from `timesteps[begin]` on."""
         whole, listed = self._whole or self._running(), self._listed
-        if self._given is not None:
-            raise ValueError(f"begin_index={begin}: a plan that was given starts at its own start")
         if not 0 < begin < len(listed):
             raise ValueError(f"begin_index={begin} must be from 0 to {len(listed) - 1}")
         times = whole.plan.times
-        if whole.shown[begin] in times[:-1]:
+        if self._given is None and whole.shown[begin] in times[:-1]:
             remain = times[times.index(whole.shown[begin]) :]
             rest = self._new_run(self._compiled(torch.tensor(remain, dtype=torch.float64)))
             if [float(t) for t in self._shown(rest)] == listed[begin:]:
                 return rest
+        if whole.begins(begin):
+            return replace(whole, segments=whole.segments[begin:])
+        given = "as it is a plan that was given, it is not compiled again"
+        why = "compiled on the times that remain, it calls the network at others" if self._given is None else given
         raise ValueError(
-            f"begin_index={begin}: no step of {whole.plan.method} begins there that would go on as the whole plan does; "
-            "image-to-image needs a method with the same number of calls in every step"
+            f"begin_index={begin}: {whole.plan.method} cannot begin there: at that call it needs more than the state, and {why}; "
+            "image-to-image needs a method with the same number of calls in every step, or a plan of one-step methods"
         )
-
-
-def _checked_method(method: Any, options: Mapping[str, Any]) -> str:
-    if not isinstance(method, str):
-        raise ValueError(
-            f"method={method!r} must be a name in urn.METHODS; for anything else compile a plan and pass plan="
-        )
-    find_method(method).with_options(**options)
-    return method
-
-
-def _checked_grid(grid: Any) -> str | list[float] | None:
-    if grid is None:
-        return None
-    if isinstance(grid, str):
-        find_grid(grid)
-        return grid
-    if callable(grid):
-        raise ValueError(
-            f"grid={grid!r} must be a name in urn.GRIDS or a list of times: a config cannot hold a function"
-        )
-    return [float(t) for t in grid]

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from urn.executor import execute
 from urn.model import Model
 from urn.noise import Interval
-from urn.plan import Evaluate, Law, Noise, Plan, PlanError, Rows
+from urn.plan import Evaluate, Law, Noise, Plan, PlanError, Row, Rows
 from urn.processes import Process
 
 Generators = Generator | list[Generator] | None
@@ -43,16 +43,18 @@ def segments(plan: Plan) -> tuple[Segment, ...]:
         PlanError: the first call is not shown the start as it is: whoever runs the loop shows the start before any row.
     """
     calls = [place for place, row in enumerate(plan.rows) if isinstance(row, Evaluate)]
-    if not calls or plan.rows[0].reads != ("x",) or calls[0] != 0:
+    if not calls or plan.rows[calls[0]].reads != ("x",):
         raise PlanError(
-            f"{plan.method}: its first row is no model call at the start x (it draws noise or changes x first); a pipeline "
+            f"{plan.method}: its first model call is not at the start x (noise is added to x first, or x is changed); a pipeline "
             "shows the network its latents as they are: set churn to 0, or take another method"
         )
+    before, first = plan.rows[: calls[0]], plan.rows[calls[0]]  # noise that is named early, but used later
+    ordered, calls[0] = (first, *before, *plan.rows[calls[0] + 1 :]), 0
     last, end = plan.outputs[0][1], plan.outputs[0][2]
     cut: list[Segment] = []
     needed: set[str] = {last}
-    for first, stop in reversed(list(zip(calls, [*calls[1:], len(plan.rows)], strict=True))):
-        rows = plan.rows[first:stop]
+    for start, stop in reversed(list(zip(calls, [*calls[1:], len(ordered)], strict=True))):
+        rows = ordered[start:stop]
         handed = (("x", last, end),) if not cut else tuple((name, name, end) for name in sorted(needed))
         given = cut[-1].shown if cut else "x"
         defined = {name for row in rows for name in row.defines}
@@ -84,7 +86,7 @@ class Run:
     @cached_property
     def kept(self) -> frozenset[Identity]:
         """The noises that more than one row names."""
-        count = Counter((row.interval, row.stream or 0) for row in self.plan.rows if isinstance(row, Noise))
+        count = Counter((row.interval, row.stream or 0) for row in _noises(self.plan.rows))
         return frozenset(identity for identity, times in count.items() if times > 1)
 
     @cached_property
@@ -92,9 +94,23 @@ class Run:
         """The times at which the network is called, in the process's own t."""
         return tuple(row.t for row in self.plan.rows if isinstance(row, Evaluate))
 
+    def begins(self, place: int) -> bool:
+        """Whether a state alone, at the time shown, is enough to go on from call `place`."""
+        here, calls = self.segments[place], [row for row in self.plan.rows if isinstance(row, Evaluate)]
+        before = {
+            (row.interval, row.stream or 0) for row in _noises(self.plan.rows[: self.plan.rows.index(calls[place])])
+        }
+        after = {(row.interval, row.stream or 0) for segment in self.segments[place:] for row in _noises(segment.rows)}
+        alone = [name for name, _ in here.inputs] == [here.shown]
+        return alone and calls[place].node.t == calls[place].t and before.isdisjoint(after)
+
     def step(self, outputs: tuple[Any, ...], sample: Tensor, generator: Generators) -> tuple[Run, Tensor]:
         """What comes after a model call that was shown `sample` and returned `outputs`: the Run, and what is shown next."""
         here = self.segments[self.position]
+        if self.registers and (was := next(iter(self.registers.values())).shape) != sample.shape:
+            raise ValueError(f"sample has shape {tuple(sample.shape)}, in the step before it had {tuple(was)}")
+        if isinstance(generator, list) and len(generator) != len(sample):
+            raise ValueError(f"generator: {len(generator)} are given for {len(sample)} samples; one each is needed")
         source = Drawing(generator, self.drawn, self.kept)
         registers = {"x": sample, **self.registers, here.shown: sample}
         found = execute(here, Model(lambda *_: outputs, here.process, self.predicts), registers, source)
@@ -118,10 +134,18 @@ class Drawing:
         return found
 
 
+def _noises(rows: tuple[Row, ...]) -> list[Noise]:
+    return [row for row in rows if isinstance(row, Noise)]
+
+
 def calls_per_step(plan: Plan) -> int:
-    """Model calls per step, where step i begins with call i times this (the last may have fewer); else 1."""
+    """Model calls per step, where step i begins with call i times this (the last two may have fewer); else 1."""
     shown = [row.t for row in plan.rows if isinstance(row, Evaluate)]
-    calls = len(shown) - (plan.times[-1] == shown[-1])  # less that of final="x0"
-    count = max(1, -(-calls // plan.steps))
-    last = calls - count * (plan.steps - 1)
-    return count if last >= 1 and all(shown[count * i] == t for i, t in enumerate(plan.times[:-1])) else 1
+    calls: int = len(shown) - (plan.times[-1] == shown[-1])  # less that of final="x0"
+    if plan.steps == 1:
+        return calls
+    for count in range(-(-calls // plan.steps), calls):
+        begins = [shown[count * i] == t for i, t in enumerate(plan.times[:-1]) if count * i < calls]
+        if len(begins) >= plan.steps - 1 and all(begins):
+            return count
+    return 1

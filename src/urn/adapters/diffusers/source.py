@@ -38,6 +38,8 @@ TIMES_OF = {  # each class, and the one whose `set_timesteps` gives its steps wi
         for name in ("LMSDiscrete", "HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverSDE")
     },
     "FlowMatchHeunDiscreteScheduler": "FlowMatchEulerDiscreteScheduler",
+    "CogVideoXDDIMScheduler": "CogVideoXDDIMScheduler",
+    "CogVideoXDPMScheduler": "CogVideoXDDIMScheduler",
 }
 PREDICTS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0", "flow_prediction": "velocity"}
 OWN_SIGMAS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
@@ -98,7 +100,9 @@ class Source:
 
     def start_std(self, t: Any) -> float:
         """The std of the latents that a run of the class starts from at a time: that of the process's prior, or, in the
-        Euler family with spacing "linspace" or "trailing", sigma."""
+        Euler family with spacing "linspace" or "trailing", sigma; 1 where a class of tables takes the sigmas of a flow."""
+        if self.settings.get("use_flow_sigmas"):
+            return 1.0
         euler = TIMES_OF[self.name].startswith("Euler") and self.settings["timestep_spacing"] != "leading"
         return float(self.process.sigma(t) if euler else self.process.prior_std(t))
 
@@ -109,7 +113,7 @@ class Source:
             return mapped_x0(
                 method, "dynamic_threshold", quantile=quantile, ceiling=float(self.settings["sample_max_value"])
             )
-        if self.settings.get("clip_sample"):
+        if self.settings.get("clip_sample") and not self.name.startswith("CogVideoX"):  # which clip nothing
             bound = float(self.settings["clip_sample_range"])
             return mapped_x0(method, "clip", low=-bound, high=bound)
         return method
@@ -130,14 +134,17 @@ class Source:
         if self.settings.get("use_dynamic_shifting") and self.is_flow and mu is None and timesteps is None:
             raise ValueError(f"mu=None: use_dynamic_shifting=True of {self.name} needs it")
         if timesteps is not None:
-            given = self.time(torch.as_tensor([float(t) for t in timesteps], dtype=torch.float64))
+            last = self.trained if self.is_flow else self.trained - 1
+            given = self.time(checked("timesteps", timesteps, 0.0, float(last)))
             return torch.cat([given, self._end(len(given), mu)])
         if grid is not None and count is not None:
             made: Tensor = grid_times(self.process, count, self._shifted(grid, mu))
             return made
-        if sigmas is not None and not self.is_flow:
-            ratios = torch.tensor([float(s) for s in sigmas], dtype=torch.float64)
-            return self._of_ratios(ratios)
+        if sigmas is not None:  # the largest as others round it
+            highest = 1.0 if self.is_flow else float(torch.exp(-self.process.lambda_(self.process.t_start)))
+            levels = checked("sigmas", sigmas, 0.0, highest * (1 + 1e-4), least=1 if self.is_flow else 2)
+            if not self.is_flow:
+                return self._of_ratios(levels)
         moved = mu if self.settings.get("use_dynamic_shifting") else None  # some pipelines hand it in to all
         options: dict[str, Any] = {"mu": moved, "sigmas": None if sigmas is None else [float(s) for s in sigmas]}
         return self._own(count, **{name: value for name, value in options.items() if value is not None})
@@ -182,6 +189,27 @@ class Source:
             )
         made: Grid = shifted(shift, grid)
         return made
+
+
+def checked(name: str, values: Sequence[float], low: float, high: float, least: int = 1) -> Tensor:
+    """Given times or noise levels in float64.
+
+    Raises:
+        ValueError: fewer than `least`, or not decreasing from at most `high` to at least `low`.
+    """
+    try:
+        found = torch.tensor([float(value) for value in values], dtype=torch.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={values!r} must be numbers") from None
+    if len(found) < least:
+        raise ValueError(f"{name}={values!r} must be {least} or more")
+    if not bool(((found >= low) & (found <= high)).all()):
+        wrong = next(float(value) for value in found if not low <= float(value) <= high)
+        raise ValueError(f"{name}: {wrong!r} is outside what the network was trained on, {low:g} to {high:.6g}")
+    if not bool((found[1:] <= found[:-1]).all()):
+        place = int((found[1:] > found[:-1]).nonzero()[0])
+        raise ValueError(f"{name}[{place}:{place + 2}]={found[place : place + 2].tolist()} must decrease")
+    return found
 
 
 def without_repeats(times: Tensor) -> Tensor:
@@ -244,7 +272,10 @@ def _build(name: str, settings: Mapping[str, Any]) -> Any:
 def _process(name: str, settings: Mapping[str, Any]) -> Process:
     if name.startswith("FlowMatch") or settings.get("use_flow_sigmas"):
         return Flow()
-    table: Tabulated = VP.from_betas(_build(name, settings).betas.double())
+    scheduler = _build(name, settings)
+    if name.startswith("CogVideoX"):  # its table is moved after the betas
+        return Tabulated(tuple(scheduler.alphas_cumprod.double().tolist()))
+    table: Tabulated = VP.from_betas(scheduler.betas.double())
     return table
 
 
