@@ -291,6 +291,24 @@ def test_photographs_have_a_power_law():
     assert float(field.std()) == pytest.approx(0.5, rel=0.02)
 
 
+def test_a_spectrum_is_measured():
+    noise = torch.randn(3000, 2, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = torch.stack([grids.natural_spectrum(8), 4 * grids.natural_spectrum(8, 1.0)]).reshape(2, 8, 8)
+    fields = 5.0 + torch.fft.ifft2(torch.fft.fft2(noise) * expected.sqrt()).real
+    found = grids.measured_spectrum(fields.float()).reshape(2, 8, 8)
+    torch.testing.assert_close(found, expected, rtol=0.15, atol=0)
+    assert float(found.mean()) == pytest.approx(float(fields.var(dim=(0, -2, -1), correction=0).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [torch.zeros(3, 8, 8), torch.zeros(8, 8), torch.zeros(2, 1, 4, 4).long(), torch.full((1, 2, 2), math.inf), [1.0]],
+)
+def test_samples_without_a_spectrum_are_refused(samples):
+    with pytest.raises(ValueError, match="samples"):
+        grids.measured_spectrum(samples)
+
+
 @pytest.mark.parametrize(
     ("grid", "message"),
     [

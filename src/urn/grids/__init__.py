@@ -27,7 +27,7 @@ from urn.processes.process import as_float64, check_positive
 from .checks import check_times
 from .computed import ays, gits, optimal_steps
 from .spaced import arctan, beta, karras, polyexponential, quadratic, uniform, uniform_lambda
-from .spectra import natural_spectrum
+from .spectra import measured_spectrum, natural_spectrum
 from .trained import (
     beta57,
     beta_levels,
@@ -69,6 +69,7 @@ __all__ = [
     "leading",
     "linear_quadratic",
     "linspace",
+    "measured_spectrum",
     "natural_spectrum",
     "normal",
     "optimal_steps",

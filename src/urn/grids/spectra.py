@@ -39,6 +39,44 @@ def natural_spectrum(size: int = 32, exponent: float = 2.0, data_std: float = 0.
     return power * data_std**2 / power.mean()
 
 
+def measured_spectrum(samples: Tensor) -> Tensor:
+    """Variances of the Fourier coefficients of images or latents, for the grids that are computed for a spectrum.
+
+    The mean over the samples of |c|^2 for each orthonormal coefficient c of each channel, whose mean over all samples and
+    pixels is taken away first. For data whose law does not change when they are moved these are the eigenvalues of each
+    channel's covariance.
+
+    Args:
+        samples: (B, *C, H, W), real, of any floating-point dtype; a few hundred pixels in all are enough for a smooth spectrum.
+
+    Returns:
+        (*C H W,), float64; its mean is the mean variance of a pixel.
+
+    Raises:
+        ValueError: another shape or dtype, values that are not finite, or samples that are all alike.
+
+    Example:
+        >>> noise = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        >>> round(float(measured_spectrum(noise).mean()), 1)
+        1.0
+    """
+    if not isinstance(samples, Tensor) or not samples.dtype.is_floating_point or samples.ndim < 3 or not len(samples):
+        what = (
+            f"{samples.dtype} of shape {tuple(samples.shape)}"
+            if isinstance(samples, Tensor)
+            else type(samples).__name__
+        )
+        raise ValueError(f"samples={what} must be a floating-point tensor of shape (B, *C, H, W), B at least 1")
+    given = samples.detach().to("cpu", torch.float64)
+    if not bool(given.isfinite().all()):
+        raise ValueError("samples must be finite")
+    centred = given - given.mean(dim=(0, -2, -1), keepdim=True)
+    variances: Tensor = torch.fft.fft2(centred, norm="ortho").abs().square().mean(0).flatten()
+    if not bool((variances > 0).any()):
+        raise ValueError("samples are all alike: they have no spectrum")
+    return variances
+
+
 def distinct(
     variances: Sequence[float] | Tensor | np.ndarray[Any, Any] | None, **spectrum: float
 ) -> tuple[Tensor, Tensor]:
