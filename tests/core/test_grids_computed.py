@@ -73,6 +73,14 @@ def test_the_cheapest_path_is_that_of_trying_all(discount):
             assert found == min(paths(9, steps), key=partial(summed_costs, costs, discount))
 
 
+def test_the_discount_to_a_hundredth():
+    """0, 1, 3 costs 1 + d and 0, 2, 3 costs 1.5 + 0.503 d: they change places at d = 1.006."""
+    costs = torch.full((4, 4), 9.0, dtype=torch.float64)
+    costs[0, 1], costs[1, 3], costs[0, 2], costs[2, 3] = 1.0, 1.0, 1.5, 0.503
+    assert cheapest(costs, 2, 1.0).tolist() == [0, 1, 3]
+    assert cheapest(costs, 2, 1.01).tolist() == [0, 2, 3]
+
+
 def whole_error(path, gains, exact, weights):
     factor = math.prod((gains[a, b] for a, b in itertools.pairwise(path)), start=torch.ones(gains.shape[-1]))
     return float((weights * (factor - exact[path[-1]]) ** 2).sum())
@@ -96,20 +104,30 @@ def test_optimal_steps_are_the_best_of_all_on_one_axis(process, method):
 
 def test_optimal_steps_keep_the_nearest_state_at_every_time():
     """The paper's search, state by state."""
-    times = grids.arctan(FLOW, 9, 0.3)
+    last = 25
+    times = grids.arctan(FLOW, last, 0.3)
     gains = step_gains(FLOW, times, AXES, "dpmpp_2s", "optimal_steps")
     total = total_variances(FLOW, times, AXES)
     exact, weights = torch.sqrt(total / total[0]), total[0] * torch.tensor([1.0, 5.0, 20.0])
-    for steps in (1, 2, 4, 6):
+    for steps in (1, 2, 3, 4, 6, 9):
         kept = {0: ((0,), torch.ones(3, dtype=torch.float64))}
         for _ in range(steps):
             new = {}
-            for place in range(1, 10):
+            for place in range(1, last + 1):
                 tried = [((*path, place), state * gains[at, place]) for at, (path, state) in kept.items() if at < place]
                 if tried:
                     new[place] = min(tried, key=lambda pair: float((weights * (pair[1] - exact[place]) ** 2).sum()))
             kept = new
-        assert tuple(nearest(gains, exact, weights, steps).tolist()) == kept[9][0]
+        assert tuple(nearest(gains, exact, weights, steps).tolist()) == kept[last][0]
+
+
+def test_the_nearest_state_to_a_hundredth():
+    gains = torch.ones(4, 4, 1, dtype=torch.float64)
+    gains[1, 3], gains[2, 3] = 1.004, 0.998
+    one = torch.ones(1, dtype=torch.float64)
+    assert nearest(gains, torch.ones(4, 1, dtype=torch.float64), one, 2).tolist() == [0, 2, 3]
+    gains[2, 3] = 0.995
+    assert nearest(gains, torch.ones(4, 1, dtype=torch.float64), one, 2).tolist() == [0, 1, 3]
 
 
 def test_on_one_axis_eulers_best_grid_is_even_in_the_angle():
