@@ -17,7 +17,7 @@ from urn import grids
 from urn.exact import Gaussian
 from urn.exact.affine import moments
 from urn.grids import grid_times
-from urn.grids.computed import _slopes, _step_divergences, cheapest, flow_errors, nearest
+from urn.grids.computed import _slopes, _step_divergences, cheapest, flow_errors, nearest, step_divergence
 from urn.grids.spectra import distinct
 from urn.grids.step_errors import step_gains, total_variances
 from urn.processes import VE, VP, Blocks, Bridge, Flow, scaled_linear_betas
@@ -175,29 +175,23 @@ def test_the_slopes_of_the_divergence():
     torch.testing.assert_close(hessian, second, rtol=1e-9, atol=1e-9)
 
 
-def divergence(process, times, variances):
-    v, counts = distinct(variances)
-    lambdas = process.lambda_(times)
-    return float(_step_divergences(lambdas[:-1], lambdas[1:], v, counts).sum())
-
-
 @pytest.mark.parametrize("process", [FLOW, VP_LINEAR, EDM, TABLE], ids=str)
 @pytest.mark.parametrize("variances", [[0.25], AXES, PHOTOGRAPHS], ids=["one", "three", "photographs"])
 def test_align_your_steps_is_at_a_minimum(process, variances):
     for steps in (2, 5, 12):
         times = grid_times(process, steps, partial(grids.ays, variances=variances))
         assert times[[0, -1]].tolist() == list(process.t_finite)
-        least = divergence(process, times, variances)
+        least = step_divergence(process, times, variances)
         lambdas = process.lambda_(times)
         for place in range(1, steps):
             for change in (-0.01, 0.01):
                 moved = lambdas.clone()
                 moved[place] += change
                 moved_times = torch.cat([times[:1], process.t_of_lambda(moved[1:-1]), times[-1:]])
-                assert divergence(process, moved_times, variances) > least
+                assert step_divergence(process, moved_times, variances) > least
         for other in ("lambda", "karras", grids.arctan):
             if other is not grids.arctan:
-                assert least < divergence(process, grid_times(process, steps, other), variances)
+                assert least < step_divergence(process, grid_times(process, steps, other), variances)
 
 
 def test_align_your_steps_is_the_best_of_all_few_steps():
@@ -206,7 +200,7 @@ def test_align_your_steps_is_the_best_of_all_few_steps():
         v, counts = distinct(variances)
         costs = _step_divergences(fine[:, None], fine[None, :], v, counts)
         best = min(float(costs[0, a] + costs[a, b] + costs[b, -1]) for a, b in itertools.combinations(range(1, 80), 2))
-        found = divergence(EDM, grids.ays(EDM, 3, variances), variances)
+        found = step_divergence(EDM, grids.ays(EDM, 3, variances), variances)
         assert best * 0.97 < found <= best
 
 
@@ -227,7 +221,7 @@ def test_the_divergence_bounds_that_of_the_law_that_is_drawn():
             made |= {name: grid_times(EDM, steps, name) for name in ("karras", "lambda", "arctan")}
             drawn = {name: drawn_divergence(EDM, times, variances) for name, times in made.items()}
             for name, times in made.items():
-                assert drawn[name] < divergence(EDM, times, variances)
+                assert drawn[name] < step_divergence(EDM, times, variances)
             if steps == 48 and len(variances) == 1:
                 assert drawn["ays"] < drawn["karras"]
             if steps <= 12:

@@ -151,6 +151,13 @@ def flow_errors(process: Process, times: Tensor, variances: Tensor, counts: Tens
     return torch.sqrt((counts * missed**2).sum(-1)) / process.alpha(times)
 
 
+def step_divergence(process: Process, times: Tensor, variances: Variances) -> float:
+    """The divergence that `ays` minimises, of a grid's times on Gaussian data of those variances."""
+    v, counts = distinct(variances)
+    lambdas = process.lambda_(times)
+    return float(_step_divergences(lambdas[:-1], lambdas[1:], v, counts).sum())
+
+
 def cheapest(costs: Tensor, steps: int, discount: float = 1.0) -> Tensor:
     """The places of the cheapest path of `steps` steps from the first to the last of N, for costs (N, N) at [cur, next].
 
