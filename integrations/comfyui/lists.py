@@ -23,13 +23,12 @@ FEW = (
     *("deis_3", "adams_pc_3", "unipc_3:x0", "dpmpp_2m:x0", "dpmpp_3m:x0", "dpmpp_2s", "res_2s", "res_3s"),
     *("dpmpp_2m_sde:x0", "sa_solver_3"),
 )
-# names in the lists, and the grids that they are; ComfyUI's own have their names already
+# names in the lists, and the grids that they are; ComfyUI's own have their names already, and `ays` is for SDE methods alone
 GRIDS = {
     "urn_uniform": "uniform",
     "urn_quadratic": "quadratic",
     "urn_lambda": "lambda",
     "urn_arctan": "arctan",
-    "urn_ays": "ays",
     "urn_gits": "gits",
     "urn_optimal_steps": "optimal_steps",
     "beta57": "beta57",

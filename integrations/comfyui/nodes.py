@@ -133,7 +133,9 @@ class UrnAlignYourSteps:
     RETURN_TYPES = ("SIGMAS",)
     FUNCTION = "get_sigmas"
     CATEGORY = SCHEDULERS
-    DESCRIPTION = "The sigmas with the lowest divergence of the exact reverse SDE from its steps, then 0."
+    DESCRIPTION = (
+        "The sigmas with the lowest divergence of the exact reverse SDE from its steps, then 0. For SDE methods."
+    )
 
     def get_sigmas(self, model: Any, spectrum: Any = None, **options: Any) -> tuple[Tensor]:
         if spectrum is not None:

@@ -282,7 +282,8 @@ def run_node(node: type, **inputs: Any) -> tuple[Any, ...]:
         valid = node.VALIDATE_INPUTS(**{name: values[name] for name in asked})
         if valid is not True:
             raise ValueError(f"Custom validation failed for node: {valid}")
-    made = getattr(node(), node.FUNCTION)(**values)  # type: ignore[attr-defined]
+    with torch.inference_mode():
+        made = getattr(node(), node.FUNCTION)(**values)  # type: ignore[attr-defined]
     assert isinstance(made, tuple)
     assert len(made) == len(node.RETURN_TYPES)  # type: ignore[attr-defined]
     return made
@@ -294,7 +295,8 @@ def sample_custom_advanced(
     """SamplerCustomAdvanced, whose noise is torch's own from the seed."""
     start = latent["samples"]
     noise = torch.randn(start.shape, generator=torch.manual_seed(seed), dtype=start.dtype)
-    return guider.sample(noise, start, sampler, sigmas, latent.get("noise_mask"), callback, True, seed)
+    with torch.inference_mode():  # as ComfyUI runs all nodes
+        return guider.sample(noise, start, sampler, sigmas, latent.get("noise_mask"), callback, True, seed)
 
 
 def ksampler(

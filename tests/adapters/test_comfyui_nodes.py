@@ -401,7 +401,7 @@ def test_the_lists_of_ksampler(host: Any) -> None:
     assert samplers.SAMPLER_NAMES is samplers.KSampler.SAMPLERS
     assert {"urn_deis_3", "urn_unipc_3_x0", "urn_dpmpp_2s"} <= set(samplers.SAMPLER_NAMES)
     assert {"urn_deis_3", "urn_unipc_3_x0"} <= set(samplers.KSAMPLER_NAMES)
-    assert {"beta57", "bong_tangent", "urn_ays", "urn_gits", "urn_optimal_steps"} <= set(samplers.SCHEDULER_NAMES)
+    assert {"beta57", "bong_tangent", "urn_lambda", "urn_gits", "urn_optimal_steps"} <= set(samplers.SCHEDULER_NAMES)
     assert set(samplers.SCHEDULER_HANDLERS) == set(samplers.SCHEDULER_NAMES)
     model = model_of("eps")
     drawn = comfy_host.ksampler(samplers, CFGGuider(model), "urn_unipc_3_x0", "urn_optimal_steps", 6, EMPTY, 2)
