@@ -61,14 +61,15 @@ def register(which: str | None = None) -> list[str]:
         added += _append(listed, host.KSAMPLER_NAMES, host.SAMPLER_NAMES, host.KSampler.SAMPLERS)
     for listed, grid in GRIDS.items():
         if listed not in host.SCHEDULER_HANDLERS:
-            options = {"data_std": 1.0} if grid in COMPUTED else {}
-            handler = functools.partial(_scheduled, grid=grid, **options)
+            handler = functools.partial(_scheduled, grid=grid)
             host.SCHEDULER_HANDLERS[listed] = host.SchedulerHandler(handler)
             added += _append(listed, host.SCHEDULER_NAMES, host.KSampler.SCHEDULERS)
     return added
 
 
-def _scheduled(model_sampling: Any, steps: int, grid: str, **options: Any) -> Tensor:
+def _scheduled(model_sampling: Any, steps: int, grid: str) -> Tensor:
+    # these lists have no fields: latents have a std of about 1, and a fine grid must have more points than are chosen
+    options = {"data_std": 1.0, "candidates": max(64, 2 * steps)} if grid in COMPUTED else {}
     return grid_sigmas(model_sampling, grid, steps, **options)
 
 

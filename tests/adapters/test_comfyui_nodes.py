@@ -410,6 +410,17 @@ def test_the_lists_of_ksampler(host: Any) -> None:
     assert torch.equal(drawn, sample_custom_advanced(CFGGuider(model), made, sigmas, EMPTY, 2))
 
 
+@pytest.mark.parametrize("kind", ["eps", "flow"])
+def test_the_grids_in_the_lists_take_any_number_of_steps(kind: str, host: Any) -> None:
+    for name, (handler, use_ms) in host.samplers.SCHEDULER_HANDLERS.items():
+        for steps in (1, 2, 70):
+            sigmas = handler(KINDS[kind], steps)
+            assert use_ms
+            assert bool((sigmas.diff() < 0).all())
+            assert float(sigmas[-1]) == 0
+            assert len(sigmas) == steps + 1 or name == "beta57"
+
+
 def test_what_is_listed_can_be_chosen(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     register = sys.modules[f"{host.module.__name__}.lists"].register
     assert register() == []  # they are there already

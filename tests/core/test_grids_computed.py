@@ -3,6 +3,7 @@ the grids do on data of their spectrum, exactly."""
 
 from __future__ import annotations
 
+import doctest
 import itertools
 import math
 from functools import partial
@@ -301,6 +302,12 @@ def test_photographs_have_a_power_law():
     noise = torch.randn(400, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     field = torch.fft.ifft2(torch.fft.fft2(noise) * grids.natural_spectrum(16).reshape(16, 16).sqrt()).real
     assert float(field.std()) == pytest.approx(0.5, rel=0.02)
+
+
+def test_the_examples_run():
+    for module, examples in ((grids.computed, 2), (grids.spectra, 3)):
+        names = {"torch": torch, **vars(module)}
+        assert doctest.testmod(module, globs=names) == (0, examples)
 
 
 def test_a_spectrum_is_measured():

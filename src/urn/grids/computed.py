@@ -57,6 +57,7 @@ def ays(
     Source: Sabour, Fidler, Kreis 2024, Align Your Steps, arXiv 2404.14507, theorem 3.1 and section 3.2.
 
     Example:
+        >>> from urn.processes import VE
         >>> ays(VE(0.002, 80.0), 3, variances=[0.25])
         tensor([8.0000e+01, 8.0388e-02, 1.2603e-02, 2.0000e-03], dtype=torch.float64)
     """
