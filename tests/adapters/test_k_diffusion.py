@@ -229,7 +229,7 @@ def test_a_method_of_ones_own() -> None:
 
 
 def test_the_example_runs() -> None:
-    assert doctest.testmod(k_diffusion) == (0, 2)
+    assert doctest.testmod(k_diffusion) == (0, 4)
 
 
 def test_nothing_heavy_is_imported() -> None:
@@ -237,7 +237,7 @@ def test_nothing_heavy_is_imported() -> None:
         "import sys, urn; had = {*sys.modules}; import urn.adapters.k_diffusion; print(*sorted({*sys.modules} - had))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["urn.adapters", "urn.adapters.k_diffusion"]
+    assert ran.stdout.split() == ["urn.adapters", "urn.adapters.k_diffusion", "urn.adapters.k_diffusion.running"]
 
 
 def test_samplers_have_names() -> None:

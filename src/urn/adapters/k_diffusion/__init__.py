@@ -15,18 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from urn.binding import bind
 from urn.compiler import as_method, compile_plan
-from urn.executor import execute
 from urn.method import Method, Steps, number
-from urn.model import Model
-from urn.noise import NoiseSource, SeededNoise, check_seeds, sample_seeds
-from urn.plan import Apply, Combine, Evaluate, Noise, Plan, PlanError, Row
-from urn.prediction import PREDICTIONS
+from urn.noise import check_seeds, sample_seeds
+from urn.plan import Array, Plan
 from urn.processes import VE, Flow, Process
 
-NoiseSampler = Callable[[Tensor, Tensor], Tensor]
+from .running import NoiseSampler, drawn
 
+__all__ = ["plan_sampler", "plan_sigmas", "sampler"]
 
 Sample = Callable[..., Tensor]
 
@@ -115,79 +112,95 @@ def sampler(
         if len(sigmas) < 2:
             return x
         plan = _compiled(chosen, found, sigmas.detach().double().cpu(), final, settings)
-        net = _Net(model, given, _wants_unconditional(plan, given))
-        bound = Model(net, found, predicts=("x0", "unconditional") if net.with_unconditional else "x0")
-        bind(plan, {"main": bound})  # so that what cannot be converted is refused before the bar
-        source: NoiseSource = SeededNoise(seeds)
-        if noise_sampler is not None:
-            _check_intervals(plan)
-            source = _HostNoise(noise_sampler, sigmas)
-        source = source if scale == 1 else _ScaledNoise(source, scale)
-        with _bar(len(sigmas) - 1, disable) as bar:
-            watch = _watch(plan, sigmas, net, callback, bar)
-            drawn: Tensor = execute(plan, bound, {"x": x}, source, watch=watch)["x"]
-            bar.update(bar.total - bar.n)
-        return drawn
+        return drawn(plan, found, model, x, sigmas, given, callback, disable, noise_sampler, seeds, scale)
 
     sample.__name__ = sample.__qualname__ = f"sample_{chosen.name}"
     return sample
 
 
-class _Net:
-    """The host's model as a network: shown sigma in x's dtype, it keeps what it last returned."""
+def plan_sampler(plan: Plan) -> Sample:
+    """A plan, tuned or read from a file, as such a function: it runs on the sigmas that it was compiled on and on no others.
 
-    def __init__(self, model: Callable[..., Tensor], extra_args: dict[str, Any], with_unconditional: bool) -> None:
-        self.model, self.extra_args, self.with_unconditional = model, extra_args, with_unconditional
-        self.denoised: Any = None
-        self.unconditional: Any = None
-        if with_unconditional:
-            options = dict(extra_args["model_options"])
-            options["sampler_post_cfg_function"] = [*options.get("sampler_post_cfg_function", ()), self.note]
-            options["disable_cfg1_optimization"] = True
-            self.extra_args = {**extra_args, "model_options": options}
+    Its arguments are those of `sampler`'s, but the only option is `s_noise`.
 
-    def note(self, args: Mapping[str, Any]) -> Any:
-        """ComfyUI's post-cfg function: keeps the unconditional estimate and leaves the guided one as it is."""
-        self.unconditional = args["uncond_denoised"]
-        return args["denoised"]
+    Raises:
+        ValueError: a plan of another process than `VE` or `Flow()`, or one that starts from more than x; from the function,
+            sigmas that are not `plan_sigmas(plan)` to 1e-5 of each, and a plan on `VE` where ComfyUI's model is a flow, or the
+            other way round.
 
-    def __call__(self, x: Tensor, sigma: Tensor) -> Any:
-        self.unconditional = None
-        self.denoised = self.model(x, sigma.to(x.dtype), **self.extra_args)
-        if not self.with_unconditional:
-            return self.denoised
-        if self.unconditional is None:
-            raise PlanError(
-                "the model did not call extra_args['model_options']['sampler_post_cfg_function'], so there is no "
-                "unconditional estimate: a cfg_pp method needs a model with guidance, as ComfyUI's"
+    Example:
+        >>> plan = compile_plan("heun", VE(), grid=[10.0, 1.0, 0.0])
+        >>> plan_sampler(plan)(lambda x, sigma: 0 * x, torch.ones(2, 3), plan_sigmas(plan), disable=True)
+        tensor([[0., 0., 0.],
+                [0., 0., 0.]])
+    """
+    own = plan_sigmas(plan)
+    process: Any = plan.process
+
+    @torch.no_grad()
+    def sample(
+        model: Callable[..., Tensor],
+        x: Tensor,
+        sigmas: Tensor,
+        extra_args: Mapping[str, Any] | None = None,
+        callback: Callable[[dict[str, Any]], Any] | None = None,
+        disable: bool | None = None,
+        noise_sampler: NoiseSampler | None = None,
+        *,
+        seed: int | Sequence[int] | None = None,
+        s_noise: float = 1.0,
+        **more: Any,
+    ) -> Tensor:
+        if more:
+            raise ValueError(f"a plan has its options in it: {', '.join(more)} cannot be given; s_noise can")
+        given = {} if extra_args is None else dict(extra_args)
+        if "comfy.model_sampling" in sys.modules and isinstance(found := _process_of(model), Flow) != isinstance(
+            process, Flow
+        ):
+            raise ValueError(
+                f"the plan is of {process}, and the model of {'a flow' if isinstance(found, Flow) else 'VE'}"
             )
-        return self.denoised, self.unconditional
+        _check_x(x)
+        _check_sigmas(sigmas, process)
+        seeds = _seeds_of(given.get("seed") if seed is None else seed, len(x))
+        scale = float(number("s_noise", s_noise, 0))
+        if len(sigmas) < 2:
+            return x
+        _check_match(sigmas, own)
+        return drawn(plan, process, model, x, sigmas, given, callback, disable, noise_sampler, seeds, scale)
+
+    sample.__name__ = sample.__qualname__ = "sample_plan"
+    return sample
 
 
-class _HostNoise:
-    """noise_sampler(sigma, sigma_next) as a noise source."""
+def plan_sigmas(plan: Plan) -> Tensor:
+    """The sigmas that a plan of `VE` or `Flow()` was compiled on, in float64; 0 at the end where it jumps to the prediction.
 
-    def __init__(self, noise_sampler: NoiseSampler, sigmas: Tensor) -> None:
-        self.noise_sampler, self.sigmas = noise_sampler, sigmas
+    Raises:
+        ValueError: a plan of another process, or one that starts from more than x.
+    """
+    if not (isinstance(plan.process, VE) or plan.process == Flow()):
+        raise ValueError(
+            f"the plan is of {plan.process}: here x = x0 + sigma epsilon, or on a flow (1 - sigma) x0 + sigma epsilon, so "
+            "compile it on VE() or Flow(), whose t is sigma"
+        )
+    if [name for name, _ in plan.inputs] != ["x"] or any(isinstance(t, Array) for t in plan.times):
+        raise ValueError("the plan must start from x alone, with one time for all of a sample")
+    times = [t for t in plan.times if not isinstance(t, Array)]
+    jumps = times[-1] > 0 and plan.outputs[0][2].t == 0
+    return torch.tensor([*times, 0.0] if jumps else times, dtype=torch.float64)
 
-    def normal(self, interval: tuple[float, float], stream: int, like: Any) -> Any:
-        """The host's noise for the interval."""
-        value = self.noise_sampler(*(self.sigmas.new_tensor(sigma) for sigma in interval))
-        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        if found != tuple(like.shape):
-            raise ValueError(f"noise_sampler returned {found} for x of shape {tuple(like.shape)}")
-        return value.to(like)
 
-
-class _ScaledNoise:
-    """The noise of another source times a number."""
-
-    def __init__(self, source: NoiseSource, scale: float) -> None:
-        self.source, self.scale = source, scale
-
-    def normal(self, interval: tuple[float, float], stream: int, like: Any) -> Any:
-        """See `urn.noise.NoiseSource`."""
-        return self.source.normal(interval, stream, like) * self.scale
+def _check_match(sigmas: Tensor, own: Tensor) -> None:
+    """Refuse sigmas that are not the plan's, to what float32 and a little arithmetic lose."""
+    given = sigmas.detach().double().cpu()
+    if len(given) != len(own):
+        raise ValueError(f"sigmas has {len(given)} values and the plan was compiled on {len(own)}: {own.tolist()}")
+    for i, (found, expected) in enumerate(zip(given.tolist(), own.tolist(), strict=True)):
+        if abs(found - expected) > 1e-5 * expected:
+            raise ValueError(
+                f"sigmas[{i}]={found!r} does not match the plan's {expected!r}; it runs on its own sigmas alone"
+            )
 
 
 def _compiled(method: Method, process: VE | Flow, times: Tensor, final: str | None, options: dict[str, Any]) -> Plan:
@@ -233,82 +246,3 @@ def _seeds_of(seed: Any, batch: int) -> tuple[int, ...]:
     if len(seeds) != batch:
         raise ValueError(f"seed: {len(seeds)} given for a batch of {batch} samples; one each is needed, or one for all")
     return seeds
-
-
-def _wants_unconditional(plan: Plan, extra_args: Mapping[str, Any]) -> bool:
-    """Whether the plan is of a `..._cfg_pp` method, or a PlanError if it wants what no such model returns."""
-    wanted = {name for row in plan.rows if isinstance(row, Evaluate) for _, name in row.outs}
-    unconditional = {name for name in wanted if name.removeprefix("unconditional_") in PREDICTIONS} - {*PREDICTIONS}
-    if others := sorted(wanted - unconditional - {*PREDICTIONS}):
-        raise PlanError(
-            f"method {plan.method!r} wants {', '.join(others)}; a denoiser returns the estimate of x0 alone"
-        )
-    if unconditional and not isinstance(extra_args.get("model_options"), Mapping):
-        raise PlanError(
-            f"method {plan.method!r} wants the unconditional estimate, which ComfyUI's models give through "
-            "extra_args['model_options']; there is none here"
-        )
-    return bool(unconditional)
-
-
-def _check_intervals(plan: Plan) -> None:
-    """Refuse noise that noise_sampler(sigma, sigma_next) cannot tell from other noise."""
-    seen = set()
-    for row in plan.rows:
-        if isinstance(row, Noise):
-            if row.interval[0] == row.interval[1] or row.interval in seen:
-                raise PlanError(
-                    f"noise_sampler: method {plan.method!r} draws noise of its own at {row.interval} in step {row.step}, "
-                    "which the two sigmas do not tell from other noise; leave noise_sampler out"
-                )
-            seen.add(row.interval)
-
-
-def _announced(plan: Plan, points: int) -> dict[str, int]:
-    """The evaluations that the callback is told of: a register that each defines, and which of the points it is at, in order.
-
-    Candidates are evaluations of states at the point, and the first one of another state (with noise added, say) made from
-    it; of these the last before the next point's.
-    """
-    places: dict[str, int | None] = {"x": 0}
-    candidates: list[tuple[str, int]] = []
-    here, fresh = 0, True
-    for row in plan.rows:
-        if isinstance(row, Evaluate):
-            point = places.get(row.inputs[0])
-            if point is not None or fresh:
-                candidates.append((row.defines[0], here if point is None else point))
-            fresh = False
-        elif isinstance(row, (Combine, Apply)) and row.node is not None:
-            places[row.out] = row.node.index
-            if row.node.index is not None:
-                here, fresh = row.node.index, True
-    found: dict[str, int] = {}
-    for place in reversed(range(points)):
-        there = [n for n, (_, point) in enumerate(candidates) if point == place]
-        if there:
-            found[candidates[there[-1]][0]] = place
-            candidates = candidates[: there[-1]]
-    return dict(reversed(found.items()))
-
-
-def _watch(
-    plan: Plan, sigmas: Tensor, net: _Net, callback: Callable[[dict[str, Any]], Any] | None, bar: Any
-) -> Callable[[Row, Mapping[str, Any]], None]:
-    announced = _announced(plan, len(sigmas) - 1)
-
-    def watch(row: Row, registers: Mapping[str, Any]) -> None:
-        if not isinstance(row, Evaluate) or (i := announced.get(row.defines[0])) is None:
-            return
-        bar.update(i - bar.n)
-        if callback is not None:
-            x, hat = registers[row.inputs[0]], sigmas.new_tensor(row.t)
-            callback({"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": hat, "denoised": net.denoised})
-
-    return watch
-
-
-def _bar(total: int, disable: bool | None) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, disable=disable)
