@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--only accuracy|overhead] [--json DIR] [--no-page]`: measure, print, write the page."""
+"""`python -m benchmarks [--quick] [--only accuracy|overhead|precision] [--json DIR] [--no-page]`: measure, print, write the page."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import accuracy, overhead
+from benchmarks import accuracy, overhead, precision
 from benchmarks.machine import facts, load
 from benchmarks.page import write_page
 from benchmarks.screen import show
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-PARTS = {"accuracy": accuracy.measure, "overhead": overhead.measure}
+PARTS = {"accuracy": accuracy.measure, "overhead": overhead.measure, "precision": precision.measure}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,8 +49,8 @@ def run(name: str, quick: bool, console: Console) -> dict[str, Any]:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Urn beside the installed diffusers.")
     parser.add_argument("--quick", action="store_true", help="a few configurations in under a minute; writes no page")
-    parser.add_argument("--only", choices=list(PARTS), help="one part; the page keeps the other as it is")
-    parser.add_argument("--json", metavar="DIR", help="write accuracy.json and overhead.json to this folder")
+    parser.add_argument("--only", choices=list(PARTS), help="one part; the page keeps the others as they are")
+    parser.add_argument("--json", metavar="DIR", help="write accuracy.json, overhead.json, ... to this folder")
     parser.add_argument("--no-page", action="store_true", help=f"leave {PAGE.parent.name}/{PAGE.name} as it is")
     return parser.parse_args(arguments)
 

@@ -26,6 +26,8 @@ import urn
 from benchmarks.course import PROCESS
 from benchmarks.drive import prepared, quiet
 from benchmarks.kernels import count_kernels
+from urn.binding import Call, Mix, bind
+from urn.methods import own_names
 from urn.noise import FastNoise, NoiseSource, SeededNoise
 
 SHAPES = ((1, 4, 64, 64), (16, 4, 128, 128))
@@ -83,6 +85,7 @@ def measure(quick: bool = False, say: Callable[[str], None] = print) -> dict[str
                 for pair in (PAIRS[:2] if quick else PAIRS[:-1])
             ],
             "noise": noise((4, 4, 16, 16) if quick else NOISE_SHAPE, 3 if quick else 21),
+            "every": every(("ddim", "heun", "unipc_3") if quick else own_names(), SHAPES[0], 3 if quick else 21),
         }
     finally:
         torch.set_num_threads(threads)
@@ -107,8 +110,12 @@ def compare(pair: Pair, shape: tuple[int, ...], repeats: int) -> dict[str, Any]:
     times = interleaved({"urn": ours, "diffusers": theirs}, repeats)
     with quiet():
         kernels = {side: count_kernels(make(), _size(shape)) for side, make in (("urn", ours), ("diffusers", theirs))}
+    copied = torch.empty_like(x)
+    copy = interleaved({"copy": lambda: lambda: [copied.copy_(x) for _ in range(STEPS)]}, repeats)["copy"]
     calls = plan.nfe
     return {
+        "copy": spread(copy, STEPS)["median"],
+        "passes": passes(plan, model) / STEPS,
         "name": pair.name,
         "scheduler": pair.scheduler,
         "nearest": pair.nearest,
@@ -118,6 +125,29 @@ def compare(pair: Pair, shape: tuple[int, ...], repeats: int) -> dict[str, Any]:
         **ratios(times),
         **{side: {**spread(values, STEPS), **kernels[side].per(STEPS)} for side, values in times.items()},
     }
+
+
+def passes(plan: urn.Plan, model: urn.Model) -> int:
+    """Passes over a state's memory that the plan's rows ask for, one by one: a read a term and a write."""
+    operations = bind(plan, {"main": model}, watched=True).operations
+    sums = [terms for one in operations if isinstance(one, (Call, Mix)) for _, terms in one.sums]
+    return sum(len(terms) + 1 for terms in sums if len(terms) > 1 or terms[0][0] != 1)
+
+
+def every(names: Sequence[str], shape: tuple[int, ...], repeats: int) -> dict[str, Any]:
+    """The time of a model call's share of the loop, for every deterministic method that compiles here and has no loop."""
+    x, answer = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    model = urn.Model(lambda x, t: answer, PROCESS, predicts="epsilon")
+    found = {}
+    for name in names:
+        try:
+            plan = urn.compile_plan(name, PROCESS, STEPS, "trailing")
+            urn.execute(plan, model, {"x": x})
+        except ValueError:  # a time per block, statistics to be handed in, noise: another table's
+            continue
+        times = interleaved({"urn": lambda plan=plan: lambda: urn.execute(plan, model, {"x": x})}, repeats)["urn"]
+        found[name] = {**spread(times, plan.nfe), "calls": plan.nfe / STEPS, "registers": plan.registers}
+    return {"shape": list(shape), "repeats": repeats, "methods": found}
 
 
 def noise_source(pair: Pair, shape: tuple[int, ...]) -> NoiseSource | None:

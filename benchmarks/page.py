@@ -46,17 +46,32 @@ OVERHEAD = """## Overhead beside the network
 The network returns a stored tensor, so the time is the sampler's own. Both sides take 20 steps on the trailing times in
 float32, on one thread, in turn; a run is the loop alone. Times are the process's processor time, which does not count waits
 for a core: median [quartiles] and least, in microseconds a step. *Ratio* is of medians, *of least* of the least times.
-*Kernels* are operations a step over tensors of the state's size, those over a few numbers apart. Where Urn has no namesake,
-the nearest scheduler stands beside it. diffusers makes its coefficients in the loop; Urn has made them before, when the plan
+*Kernels* are operations a step over tensors of the state's size, those over a few numbers apart. *Passes* are reads and
+writes of a state's memory that the plan's rows ask for one by one, a step; *of copy bandwidth* is how fast that goes, where a
+copy of the state is two passes: above 1 because sums between two calls are made together. Where Urn has no namesake, the
+nearest scheduler stands beside it. diffusers makes its coefficients in the loop; Urn has made them before, when the plan
 was compiled, once for all runs: that is the second table. Urn's seeded noise is the same bits on every machine and device and
 in every batch, and is slower for it.
 
 """
 
 
+PRECISION = """## Half precision
+
+How far a run in half precision ends from the same run in float64, over starts: the digits mixture's exact network, answered in
+half precision, on the trailing times. The methods are those that end in the same numbers as the scheduler in float64, so that
+only arithmetic is compared. A few starts near a border between two digits decide an RMS.
+
+"""
+
+
 def write_page(path: Path, result: dict[str, Any]) -> None:
-    """Put a result's section in the page, keeping the other one as it stands."""
-    kinds: dict[str, Callable[[dict[str, Any]], str]] = {"accuracy": accuracy_section, "overhead": overhead_section}
+    """Put a result's section in the page, keeping the others as they stand."""
+    kinds: dict[str, Callable[[dict[str, Any]], str]] = {
+        "accuracy": accuracy_section,
+        "overhead": overhead_section,
+        "precision": precision_section,
+    }
     before = path.read_text() if path.exists() else ""
     sections = {kind: _between(before, kind) for kind in kinds}
     sections[result["kind"]] = kinds[result["kind"]](result)
@@ -87,7 +102,13 @@ def overhead_section(result: dict[str, Any]) -> str:
     """The overhead part as Markdown."""
     shapes = dict.fromkeys(tuple(row["shape"]) for row in result["rows"])
     shown = [*(tables.speed(result, list(shape)) for shape in shapes), tables.setup(result), tables.noise(result)]
-    return OVERHEAD + _where(result) + "".join(map(markdown, shown))
+    return OVERHEAD + _where(result) + "".join(map(markdown, shown)) + details(tables.every(result))
+
+
+def precision_section(result: dict[str, Any]) -> str:
+    """The precision part as Markdown."""
+    shown = (tables.precision(result, name) for name in ("bfloat16", "float16"))
+    return PRECISION + _where(result) + "".join(map(markdown, shown))
 
 
 def markdown(table: Table) -> str:

@@ -16,9 +16,12 @@ def show(result: dict[str, Any], console: Console) -> None:
         largest = result["counts"][-1]
         found = [tables.headline(result, count) for count in result["counts"]]
         found += [tables.chosen(result, largest), tables.top(result, largest)]
+    elif result["kind"] == "precision":
+        found = [tables.precision(result, name) for name in ("bfloat16", "float16")]
     else:
         shapes = list(dict.fromkeys(tuple(row["shape"]) for row in result["rows"]))
         found = [*(tables.speed(result, list(shape)) for shape in shapes), tables.setup(result), tables.noise(result)]
+        found.append(tables.every(result))
     for title, header, rows in found:
         table = rich.table.Table(*header, title=title, title_justify="left")
         for row in rows:

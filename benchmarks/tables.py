@@ -104,15 +104,49 @@ def best_grids(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def speed(result: dict[str, Any], shape: list[int]) -> Table:
     """Time and kernels a step."""
     header = ("Urn", "diffusers", "Urn, us a step", "diffusers, us a step", "ratio", "of least")
-    header += ("kernels", "scalar ones", "diffusers' kernels", "scalar ones")
+    header += ("passes", "of copy bandwidth", "kernels", "scalar ones", "diffusers' kernels", "scalar ones")
     rows = []
     for r in result["rows"]:
         if r["shape"] == shape:
             peer = f"{r['scheduler']}{' (nearest)' if r['nearest'] else ''}"
             times = [timing(r[side]) for side in ("urn", "diffusers")]
             kernels = [f"{r[side][key]:.1f}" for side in ("urn", "diffusers") for key in ("large", "small")]
-            rows.append((r["name"], peer, *times, f"{r['ratio']:.2f}", f"{r['least ratio']:.2f}", *kernels))
+            traffic = (f"{r['passes']:.1f}", f"{r['passes'] / 2 * r['copy'] / r['urn']['median']:.2f}")
+            rows.append((r["name"], peer, *times, f"{r['ratio']:.2f}", f"{r['least ratio']:.2f}", *traffic, *kernels))
     return Table(f"A step beside the network at {tuple(shape)}, {result['steps']} steps", header, rows)
+
+
+def every(result: dict[str, Any]) -> Table:
+    """Microseconds a model call, of every deterministic method."""
+    found = sorted(result["every"]["methods"].items(), key=lambda item: item[1]["median"])
+    rows = [(name, f"{r['calls']:.2g}", str(r["registers"]), timing(r)) for name, r in found]
+    shape = tuple(result["every"]["shape"])
+    return Table(f"Every deterministic method at {shape}", ("method", "calls a step", "registers", "us a call"), rows)
+
+
+def precision(result: dict[str, Any], name: str) -> Table:
+    """How far half precision ends from float64."""
+    header = (
+        "Urn",
+        "diffusers",
+        "steps",
+        "Urn, median",
+        "diffusers, median",
+        "ratio",
+        "Urn, RMS",
+        "diffusers, RMS",
+        "ratio",
+    )
+    rows = []
+    for r in result["rows"]:
+        ours, theirs = r["urn"][name], r["diffusers"][name]
+        cells = [
+            cell
+            for key in ("median", "rms")
+            for cell in (number(ours[key]), number(theirs[key]), f"{theirs[key] / ours[key]:.2f}")
+        ]
+        rows.append((r["method"], r["scheduler"], str(r["steps"]), *cells))
+    return Table(f"{name}, {result['starts']} starts", header, rows)
 
 
 def setup(result: dict[str, Any]) -> Table:
