@@ -30,7 +30,7 @@ def check(
     """Measure whether a sampler does what it says, on targets known in closed form.
 
     Args:
-        sampler: a method's name, a `Method`, or a callable run(model, x, times, seeds) -> samples: from states x of shape
+        sampler: a method's name, a `Method`, a `Subject` (as `urn.conformance.peers.diffusers` makes), or a callable run(model, x, times, seeds) -> samples: from states x of shape
             (B, 2), float64, at times[0] of `model.process`, to times[-1]. Call the model as
             `model.net(x, t)` (it predicts "v"), or run a plan on it.
         process: by default `VP.linear()`; for methods on (x, m) a `PhaseSpace` that is not stiff. States of several components
@@ -68,9 +68,10 @@ def check(
         )
     process = default if process is None else process
     started = time.perf_counter()
-    chosen = [c for c in checks.CHECKS if c is not (checks.order if subject.stochastic else checks.law)]
-    results = tuple(_guarded(c, subject, process) for c in chosen)
-    return Report(subject.name, results, time.perf_counter() - started)
+    usual = [c for c in checks.CHECKS if c is not (checks.order if subject.stochastic else checks.law)]
+    chosen = usual if subject.checks is None else subject.checks
+    results = tuple(_guarded(c, subject, process) for c in (*chosen, *subject.more))
+    return Report(subject.name, results, time.perf_counter() - started, subject.notes)
 
 
 def _guarded(one: Callable[[Subject, Process], Check], subject: Subject, process: Process) -> Check:
