@@ -30,9 +30,9 @@ def check(
     """Measure whether a sampler does what it says, on targets known in closed form.
 
     Args:
-        sampler: a method's name, a `Method`, a `Subject` (as `urn.conformance.peers.diffusers` makes), or a callable run(model, x, times, seeds) -> samples: from states x of shape
-            (B, 2), float64, at times[0] of `model.process`, to times[-1]. Call the model as
-            `model.net(x, t)` (it predicts "v"), or run a plan on it.
+        sampler: a method's name, a `Method`, a `Subject` (as those of `urn.conformance.peers`), or a callable
+            run(model, x, times, seeds) -> samples: from states x of shape (B, 2), float64, at times[0] of `model.process`, to
+            times[-1]. Call the model as `model.net(x, t)` (it predicts "v"), or run a plan on it.
         process: by default `VP.linear()`; for methods on (x, m) a `PhaseSpace` that is not stiff. States of several components
             come stacked, (B, components, 2), to a callable, which returns x.
         order, stochastic, exact_for: what a callable promises; a method brings its own.

@@ -5,6 +5,7 @@ schedulers.py  diffusers(name, **options), driven as a pipeline drives it
 grids.py       how a scheduler is put on the kit's grid, by its own settings
 samplers.py    k_diffusion(name, **options), called as its script calls it
 pipeline.py    the loop of a pipeline, and what kind of states each scheduler has
+levels.py      which noise level a scheduler means by its times, and what its network answers there
 network.py     the kit's model in a peer's units
 precision.py   a library's file in float64, with its noise handed in
 measures.py    what is measured of peers alone: their own grid as installed, calls a step

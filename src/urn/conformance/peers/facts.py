@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-LAW = "its documentation claims no order of its law; that the law converges at all, at order 1, is asked"
+LAW = "no order of its law is documented; that the law converges at all, at order 1, is asked"
 EULER = "one Euler step, in the variable that it is exact in for one data point"
 
 # by the class's name without "Scheduler"; `order` may be the name of an option that holds it
@@ -93,14 +93,14 @@ K_DIFFUSION: dict[str, tuple[int | str, str]] = {
 
 
 def documented(table: dict[str, tuple[int | str, str]], name: str, options: dict[str, Any]) -> tuple[int | None, str]:
-    """The order that a deterministic sampler's documentation gives, and where; `options` with their defaults."""
+    """The order that a deterministic sampler's documentation gives, and a line on where; `options` with their defaults."""
     if name not in table:
-        return None, "none is documented"
+        return None, "no order is documented"
     order, reason = table[name]
     value = int(options[order]) if isinstance(order, str) else order
     if name == "UniPCMultistep":
         value += 1
-    return value, reason
+    return value, f"documented order {value}: {reason}"
 
 
 def is_stochastic(name: str, options: dict[str, Any]) -> bool:

@@ -31,8 +31,8 @@ ENDS = ("timestep_spacing", "steps_offset", "final_sigmas_type", "set_alpha_to_o
 OWN_GRID = (*TABLE, *ENDS)  # settings that the kit's grid stands in for; they act on the scheduler's own
 
 TO_SMALLEST = ("DPMSolverMultistep", "DPMSolverSinglestep", "UniPCMultistep", "DEISMultistep", "SASolver")
-# flow sigmas: times are 0 to 100,000, for they are cut to integers; the betas are not used, but must not make alpha 0
-FINE_FLOW = {"num_train_timesteps": 100_000, "beta_start": 1e-6, "beta_end": 2e-4}
+# flow sigmas: times are 0 to 1,000,000, for they are cut to integers; the betas are not used, but must not make alpha 0
+FINE_FLOW = {"num_train_timesteps": 1_000_000, "beta_start": 1e-7, "beta_end": 2e-5}
 ENTRIES = {True: 1_001, False: 100_001}  # by whether it interpolates in its table
 
 
@@ -60,6 +60,8 @@ def placed(name: str, taken: Any, shares: list[float], options: dict[str, Any]) 
     steps, to_zero = len(shares) - 1, shares[-1] == 0
     inner = shares[:-1] if to_zero else shares
     left_out, count = (0, steps) if to_zero else (1, steps + 1)
+    if to_zero and options.get("final_sigmas_type") == "sigma_min":
+        raise PlanError("with final_sigmas_type=sigma_min it ends at its table's smallest sigma, never at 0")
     if options.get("use_flow_sigmas") and name == "UniPCMultistep":
         found = FINE_FLOW | {"flow_shift": 1.0, "final_sigmas_type": "zero"}
         return Placed(found, {"sigmas": np.array(inner)}, left_out)

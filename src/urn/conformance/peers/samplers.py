@@ -79,7 +79,7 @@ def k_diffusion(name: str, /, **options: Any) -> Subject:
         found.stochastic,
         drawn=found.drawn,
         more=(cost,),
-        notes=(f"documented order {order}: {reason}", f"arithmetic: float64; grid: {found.grid}"),
+        notes=(reason, f"arithmetic: float64; grid: {found.grid}"),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,9 +22,10 @@ from urn.processes import Flow
 
 from .facts import DETERMINISTIC, LAW, NOT_RUN, documented, is_stochastic
 from .grids import ENTRIES, FINE_FLOW, OWN_GRID, SPACINGS, placed
+from .levels import answered, first_and_last
 from .measures import cost, own_batch, own_grid, own_order
 from .network import UNITS, Network, rescaled, shares_of
-from .pipeline import EDM, FLOW_MATCH, RATIO, quiet, short_name, steps_of
+from .pipeline import EDM, FLOW_MATCH, RATIO, quiet, steps_of
 from .precision import float64, replaced
 
 MANY = 8
@@ -38,7 +38,6 @@ NOT_OPTIONS = (
     *("self", "model_output", "timestep", "sample", "generator", "return_dict", "variance_noise", "kwargs"),
     *("pred_original_sample", "per_token_timesteps", "use_clipped_model_output"),
 )
-PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v", "flow_prediction": "velocity"}
 
 
 def diffusers(name: str, /, *, double: bool = True, **options: Any) -> Subject:
@@ -67,7 +66,13 @@ def diffusers(name: str, /, *, double: bool = True, **options: Any) -> Subject:
     shown = "".join(f", {key}={value}" for key, value in options.items())
     version = importlib.import_module("diffusers").__version__
     order, reason = (1, LAW) if found.stochastic else documented(DETERMINISTIC, found.name, found.all_options)
+    if found.on_own_grid_only and found.options.get("use_flow_sigmas"):
+        order, reason = (
+            None,
+            "not asked on flow sigmas from noise to data, whose steps in lambda stay large at both ends",
+        )
     arithmetic = "its file's float32 read as float64" if double else "its own float32"
+    own_checks = [own_batch(found)] if found.stochastic else [own_order(found), own_batch(found)]
     floor = TIMES_ROUNDED if found.rounds_times else Subject.floor
     return Subject(
         f"diffusers {version} {found.name}Scheduler{shown}",
@@ -76,9 +81,9 @@ def diffusers(name: str, /, *, double: bool = True, **options: Any) -> Subject:
         found.stochastic,
         drawn=found.drawn,
         floor=floor if double else FLOAT32,
-        checks=(own_order(found), own_batch(found)) if found.on_own_grid_only else None,
+        checks=tuple(own_checks) if found.on_own_grid_only else None,
         more=(own_grid(found),) if found.on_own_grid_only else (cost, own_grid(found)),
-        notes=(f"documented order {order}: {reason}", f"arithmetic: {arithmetic}; grid: {found.grid}"),
+        notes=(reason, f"arithmetic: {arithmetic}; grid: {found.grid}"),
     )
 
 
@@ -230,7 +235,7 @@ class Scheduler:
 
     def own_samples(self, steps: int, fine: bool = False, which: slice = slice(24)) -> OwnSamples:
         """On its own grid with its own table and generators: samples of the kit's mixture, their starts, both on the rectified
-        flow's scale, and the noise levels of the grid's ends. As installed, or `fine`: in float64, flow times to 1/100,000."""
+        flow's scale, and the noise levels of the grid's ends. As installed, or `fine`: in float64, flow times to 1/1,000,000."""
         double = fine and self.double
         flow = FINE_FLOW if fine and self.options.get("use_flow_sigmas") else {}
         as_installed = Scheduler(self.cls, double, {**self.options, **flow})
@@ -288,56 +293,6 @@ def generators(seeds: Sequence[int]) -> Any:
     return made if len(seeds) <= MANY else made[0]
 
 
-def answered(scheduler: Any, network: Network, scaled: Tensor, t: Any) -> Tensor:
-    """What the network of a scheduler answers where it is shown the scaled state and t."""
-    name, level = (
-        short_name(scheduler),
-        share_of(scheduler, float(t.flatten()[0]) if isinstance(t, Tensor) else float(t)),
-    )
-    kind = scheduler.config.get("prediction_type")
-    if name in EDM:
-        ratio, data = level / (1 - level), float(scheduler.config.sigma_data)
-        total = math.hypot(ratio, data)
-        x, c_out = scaled * total, ratio * data / total * (-1 if kind == "v_prediction" else 1)
-        residual: Tensor = network(x, "ratio", level, "x0") - (data / total) ** 2 * x
-        return residual / c_out
-    if name == "MiniMaxH3":
-        return -network(scaled, "flow", level, "velocity")
-    if name in FLOW_MATCH:
-        return network(scaled, "flow", level, "velocity")
-    units = "flow" if scheduler.config.get("use_flow_sigmas") else "vp"
-    wanted = "v" if name == "IPNDM" else PREDICTIONS[kind or "epsilon"]
-    return network(scaled, units, level, wanted)
-
-
-def share_of(scheduler: Any, t: float) -> float:
-    """The noise level, sigma/(alpha + sigma), that a scheduler names by t; between its table's entries linear in lambda."""
-    name = short_name(scheduler)
-    if name == "MiniMaxH3":
-        return 1 - t
-    if name in FLOW_MATCH or scheduler.config.get("use_flow_sigmas"):
-        return t / float(scheduler.config.num_train_timesteps)
-    if name in ("IPNDM", "CosineDPMSolverMultistep"):
-        return 1.0 if t == 1 else 1 - 1 / (1 + math.tan(t * math.pi / 2))
-    if name in EDM:
-        return 1 - 1 / (1 + math.exp(4 * t))
-    if name == "DDPMWuerstchen":
-        return _share_of_kept(float(scheduler._alpha_cumprod(torch.tensor([t], dtype=torch.float64), "cpu")))
-    low = min(max(math.floor(t), 0), len(scheduler.alphas_cumprod) - 1)
-    high = min(low + 1, len(scheduler.alphas_cumprod) - 1)
-    ends = [_share_of_kept(float(scheduler.alphas_cumprod[k])) for k in (low, high)]
-    if t <= low or low == high:
-        return ends[0]
-    logs = [math.log(s) - math.log1p(-s) for s in ends]
-    return 1 / (1 + math.exp(-(logs[0] + (t - low) * (logs[1] - logs[0]))))
-
-
-def _share_of_kept(kept: float) -> float:
-    """From alpha^2 under a variance-preserving process."""
-    alpha, sigma = math.sqrt(kept), math.sqrt(1 - kept)
-    return sigma / (alpha + sigma)
-
-
 def _by_predictor_corrector(
     scheduler: Any, timesteps: Any, network: Network, x: Tensor, seeds: Sequence[int]
 ) -> Tensor:
@@ -357,19 +312,3 @@ def _by_predictor_corrector(
 def _defaults(function: Any) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters
     return {name: p.default for name, p in parameters.items() if name not in NOT_OPTIONS}
-
-
-def first_and_last(scheduler: Any) -> tuple[float, float]:
-    """The noise levels, sigma/(alpha + sigma), at which a scheduler's own grid begins and ends."""
-    sigmas = getattr(scheduler, "sigmas", None)
-    name = short_name(scheduler)
-    if name == "IPNDM":
-        return (*(_share_of_kept(1 - float(scheduler.betas[k]) ** 2) for k in (0, -1)),)  # type: ignore[return-value]
-    if name == "ScoreSdeVe":
-        return float(1 - 1 / (1 + scheduler.discrete_sigmas[-1])), 0.0
-    if sigmas is not None:
-        first, last = float(sigmas[0]), float(sigmas[-1])
-        flow = name in FLOW_MATCH or scheduler.config.get("use_flow_sigmas")
-        return (first, last) if flow else (first / (1 + first), last / (1 + last))
-    kept = float(getattr(scheduler, "final_alpha_cumprod", 1.0))
-    return share_of(scheduler, float(scheduler.timesteps[0])), _share_of_kept(kept)
