@@ -79,6 +79,7 @@ SAMPLERS: dict[str, Sequence[str]] = {
     "sample_dpmpp_sde": ("", "eta=0"),
     "sample_dpmpp_2m_sde": ("", "solver_type=heun", "eta=0"),
     "sample_dpmpp_3m_sde": ("", "eta=0"),
+    "sample_dpmpp_2m": ("",),
     "sample_dpm_fast": ("", "eta=1"),
     "sample_dpm_adaptive": ("", "order=2"),
 }
