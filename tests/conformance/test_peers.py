@@ -210,6 +210,34 @@ def test_what_is_missing_is_said_with_the_line_that_installs_it(monkeypatch: pyt
         peers.k_diffusion("heun")
 
 
+def test_a_scheduler_that_needs_more_says_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = type(
+        "DPMSolverSDEScheduler", (), {"_backends": ["torch", "torchsde"]}
+    )  # as diffusers has it without torchsde
+    monkeypatch.setattr(installed.schedulers, "DPMSolverSDEScheduler", stand_in)
+    with pytest.raises(ImportError, match="DPMSolverSDEScheduler needs torchsde: pip install torchsde"):
+        peers.diffusers("DPMSolverSDE")
+
+
+@pytest.mark.parametrize(
+    "name", ["diffusers:DDIM", "diffusers:EulerDiscrete", pytest.param("k_diffusion:euler", marks=needs_k_diffusion)]
+)
+def test_a_start_at_alpha_zero_is_refused(name: str) -> None:
+    check = checks.ends(peers.read_peer(name, {}), urn.Flow())
+    assert check.verdict == "info"
+    assert "takes no start at alpha = 0" in check.detail
+
+
+@pytest.mark.parametrize("name", ["FlowMatchEulerDiscrete", "IPNDM"])
+def test_others_start_there(name: str) -> None:
+    assert checks.ends(peers.diffusers(name), urn.Flow()).verdict == "pass"
+
+
+def test_options_go_to_the_subject_and_not_to_the_kit() -> None:
+    with pytest.raises(ValueError, match="options eta are a method's"):
+        urn.check(peers.diffusers("DDIM"), eta=1)
+
+
 def test_every_scheduler_that_is_not_run_is_one_of_diffusers() -> None:
     assert {f"{name}Scheduler" for name in NOT_RUN} <= {*scheduler_names()}
 

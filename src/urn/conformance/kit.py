@@ -42,7 +42,7 @@ def check(
         A `Report`; `print` it. A check that a sampler makes impossible is listed with the reason, and the rest go on.
 
     Raises:
-        ValueError: the name is unknown, the method has no such option, or the process has a side input.
+        ValueError: the name is unknown, the method has no such option, options for what is no method, or the process has a side input.
 
     Example:
         >>> report = check("dpmpp_2m")
@@ -52,6 +52,10 @@ def check(
     if process is not None and with_side_input(process) is not None:
         raise ValueError(
             f"process={process!r} has a side input: check the method on a process without, it runs on x - beta y"
+        )
+    if options and not isinstance(sampler, (str, Method)):
+        raise ValueError(
+            f"options {', '.join(options)} are a method's: give a callable or a Subject its own when it is made"
         )
     default: Process = VP.linear()
     if isinstance(sampler, (str, Method)):

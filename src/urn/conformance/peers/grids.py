@@ -20,7 +20,7 @@ import numpy as np
 
 from urn.plan import PlanError
 
-from .pipeline import EDM, RATIO
+from .pipeline import EDM, FLOW_MATCH, RATIO
 
 SPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 TABLE = (
@@ -60,6 +60,8 @@ def placed(name: str, taken: Any, shares: list[float], options: dict[str, Any]) 
     steps, to_zero = len(shares) - 1, shares[-1] == 0
     inner = shares[:-1] if to_zero else shares
     left_out, count = (0, steps) if to_zero else (1, steps + 1)
+    if shares[0] == 1 and name not in ("IPNDM", *FLOW_MATCH):
+        raise PlanError(f"{name}Scheduler takes no start at alpha = 0, where sigma/alpha is infinite")
     if to_zero and options.get("final_sigmas_type") == "sigma_min":
         raise PlanError("with final_sigmas_type=sigma_min it ends at its table's smallest sigma, never at 0")
     if options.get("use_flow_sigmas") and name == "UniPCMultistep":

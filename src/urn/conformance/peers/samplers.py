@@ -185,8 +185,8 @@ class Sampler:
 
         Where no noise should be seen, its increments are independent: that costs less, and changes nothing.
         """
-        shares = shares_of(model.process, times)
-        top = shares[0] / (1 - shares[0])
+        first = shares_of(model.process, times[:1])[0]
+        top = first / (1 - first) if first < 1 else 1.0
         paths = BrownianNoise(seeds, top, 0.0)
         fresh, calls = SeededNoise(seeds), itertools.count(1)
 
@@ -207,6 +207,10 @@ class Sampler:
         """With its noise handed in."""
         process, shares = model.process, shares_of(model.process, times)
         network, module = Network(model), load_sampling()
+        if shares[0] == 1:
+            raise PlanError(
+                f"k_diffusion's sample_{self.name} takes no start at alpha = 0, where sigma/alpha is infinite"
+            )
         if "sigmas" not in self.parameters and shares[-1] == 0:
             raise PlanError(f"k_diffusion's sample_{self.name} takes no sigma_min of 0")
         sigmas = torch.tensor([share / (1 - share) for share in shares], dtype=torch.float64)

@@ -104,7 +104,8 @@ def _class(name: str) -> Any:
         raise ValueError(f"diffusers:{full} cannot be run on an exact model: {NOT_RUN[short]}")
     found = getattr(schedulers, full)
     if (backends := getattr(found, "_backends", None)) is not None:
-        raise ImportError(f"diffusers:{full} needs {', '.join(backends)}: pip install {' '.join(backends)}")
+        needed = " ".join(name for name in backends if name != "torch")
+        raise ImportError(f"diffusers:{full} needs {needed}: pip install {needed}")
     return found
 
 
@@ -185,6 +186,8 @@ class Scheduler:
             return "its own spacing between the grid's ends" + (
                 f", on a table of {ENTRIES[self.name in RATIO]:,} entries" if self.spaces_itself else ""
             )
+        if self.rounds_times:
+            return "the nodes given, times cut to 1/1,000,000"
         return "a table that has one entry a node, none rounded" if "trained_betas" in self.taken else "the nodes given"
 
     @property
