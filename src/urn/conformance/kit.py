@@ -42,7 +42,8 @@ def check(
         A `Report`; `print` it. A check that a sampler makes impossible is listed with the reason, and the rest go on.
 
     Raises:
-        ValueError: the name is unknown, the method has no such option, options for what is no method, or the process has a side input.
+        ValueError: the name is unknown, the method has no such option, options are given for what is no method, or the process
+            has a side input.
 
     Example:
         >>> report = check("dpmpp_2m")
