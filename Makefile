@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test test-slow mutants lint types evidence bench guide methods diffusers-table train-digits-unet train-digits clean
+.PHONY: demo test test-slow mutants lint types evidence bench guide methods diffusers-table peers train-digits-unet train-digits clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/draw_digits.py
@@ -31,6 +31,9 @@ evidence: .venv/.test
 methods: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python docs/write_methods.py --check
 
+peers: .venv/.peers
+	OMP_NUM_THREADS=1 $(BIN)/python docs/write_peers.py
+
 bench: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
 
@@ -53,6 +56,12 @@ clean:
 .venv/.base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) -e .
+	touch $@
+
+# k-diffusion without what it needs for training: its samplers are all that is looked at
+.venv/.peers: .venv/.test
+	$(PIP) --no-deps k-diffusion
+	$(PIP) torchsde torchdiffeq
 	touch $@
 
 # an extra of pyproject.toml, on top of the base

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--only accuracy|overhead|precision] [--json DIR] [--no-page]`: measure, print, write the page."""
+"""`python -m benchmarks [--quick] [--only PART] [--json DIR] [--no-page]`: measure, print, write the page."""
 
 from __future__ import annotations
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
-import logging
 import math
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,10 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.course import FIRST, PROCESS, SMALLEST, TABLE, Network, NotPossibleError, Ready
-
-RATIO = ("EulerDiscrete", "HeunDiscrete", "KDPM2Discrete", "LMSDiscrete")
-EDM = ("EDMEuler", "EDMDPMSolverMultistep")
-FLOW_MATCH = ("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete")
+from urn.conformance.peers.pipeline import EDM, FLOW_MATCH, RATIO, quiet, short_name, steps_of
 
 
 def ready(
@@ -62,15 +56,16 @@ def prepared(name: str, settings: dict[str, Any], given: Callable[[int], dict[st
 
 def drive(scheduler: Any, starts: Tensor, level: bool, step: dict[str, Any]) -> Tensor:
     """The loop of a pipeline, from unit normals to samples in the table's own units."""
-    name, network = _name(scheduler), Network()
+    name, network = short_name(scheduler), Network()
     flow = name in FLOW_MATCH or scheduler.config.get("use_flow_sigmas", False)
     sigmas = getattr(scheduler, "sigmas", None)
     x = starts * (float(sigmas[0]) if flow else float(scheduler.init_noise_sigma))
     with torch.random.fork_rng(devices=[]), quiet():  # SASolver draws noise, which a tau of 0 then leaves out
-        for i, t in enumerate(scheduler.timesteps):
-            shown = float(sigmas[i]) if level else float(t)
-            scaled = x if name in FLOW_MATCH else scheduler.scale_model_input(x, t)
-            x = scheduler.step(_answer(network, scheduler, flow, level, scaled, shown), t, x, **step).prev_sample
+
+        def answer(scaled: Tensor, i: int, t: Any) -> Tensor:
+            return _answer(network, scheduler, flow, level, scaled, float(sigmas[i]) if level else float(t))
+
+        x = steps_of(scheduler, answer, x, scheduler.timesteps, **step)
     if network.calls != len(scheduler.timesteps):
         raise RuntimeError(f"{name}: {network.calls} calls in {len(scheduler.timesteps)} timesteps")
     if flow:
@@ -81,7 +76,7 @@ def drive(scheduler: Any, starts: Tensor, level: bool, step: dict[str, Any]) -> 
 
 def _answer(network: Network, scheduler: Any, flow: bool, level: bool, x: Tensor, shown: float) -> Tensor:
     """What the network of this kind of scheduler answers; `shown` is a noise level where `level`, else a time."""
-    name = _name(scheduler)
+    name = short_name(scheduler)
     if flow:
         kind = "flow epsilon" if scheduler.config.get("prediction_type") == "epsilon" else "velocity"
         return network(x, shown if level else shown / 1000, kind)
@@ -90,10 +85,6 @@ def _answer(network: Network, scheduler: Any, flow: bool, level: bool, x: Tensor
     if name == "IPNDM":
         return network(x, time_of(math.tan(shown * math.pi / 2)), "v")
     return network(x, time_of(shown) if level else shown)
-
-
-def _name(scheduler: Any) -> str:
-    return type(scheduler).__name__.removesuffix("Scheduler")
 
 
 def time_of(ratio: float) -> float:
@@ -119,17 +110,3 @@ def _guarded(run: Callable[[Any, Tensor], Tensor], scheduler: Any, starts: Tenso
         return run(copy.deepcopy(scheduler), starts)
     except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError, RuntimeError, NameError) as error:
         raise NotPossibleError(f"{type(error).__name__}: {error}"[:200]) from None
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without diffusers' warnings about settings."""
-    logger = logging.getLogger("diffusers")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)

@@ -1,7 +1,8 @@
 """Half precision: how far a run in bfloat16 or float16 ends from the same run in float64, Urn's plans beside diffusers.
 
-The methods are those that end in the same numbers as the scheduler in float64. Both sides see one network, exact in float64, that takes and returns half precision, and each is held to its own run in
-float64: what is measured is what the sampler's arithmetic and the rounding of its states add, not how good the method is.
+The methods are those that end in the same numbers as the scheduler in float64. Both sides see one network, exact in float64,
+that takes and returns half precision, and each is held to its own run in float64: what is measured is what the sampler's
+arithmetic and the rounding of its states add, not how good the method is.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from rich.table import Table
 
 import urn
 from urn.comparison import Entry, compare
+from urn.conformance.peers import read_peer
 from urn.methods import find_method
 
 from .models import MODELS, class_count, open_model
@@ -76,12 +77,16 @@ def compare_command(
 
 
 def check_command(
-    method: Annotated[str, typer.Argument(help="A method's name.")],
+    method: Annotated[
+        str, typer.Argument(help="A method's name; or diffusers:SCHEDULER or k_diffusion:SAMPLER, as installed.")
+    ],
     process: Annotated[str, typer.Option(help=f"One of {', '.join(PROCESSES)}.")] = "vp.linear",
     option: OptionsOption = None,
 ) -> None:
     """Check a sampler: fitted order, exactness, law, ends, independence of the batch. Exit status 1 if it does not pass."""
-    report = urn.check(method, process=read_process(process), **read_options(option or ()))
+    options, on = read_options(option or ()), read_process(process)
+    peer = read_peer(method, options)
+    report = urn.check(method, process=on, **options) if peer is None else urn.check(peer, process=on)
     say(str(report))
     raise typer.Exit(0 if report.passed else 1)
 

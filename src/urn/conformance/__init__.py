@@ -4,8 +4,10 @@
 subject.py   what is checked: a method of Urn's, or anybody's callable
 targets.py   skewed targets, and the exact end of their trajectories
 checks.py    the checks, one function each
+probing.py   the exact law of a sampler that is affine in its noise
 report.py    verdicts, a line each
 kit.py       check()
+peers/       diffusers' schedulers and k-diffusion's samplers as subjects
 ```
 """
 

@@ -30,9 +30,9 @@ def check(
     """Measure whether a sampler does what it says, on targets known in closed form.
 
     Args:
-        sampler: a method's name, a `Method`, or a callable run(model, x, times, seeds) -> samples: from states x of shape
-            (B, 2), float64, at times[0] of `model.process`, to times[-1]. Call the model as
-            `model.net(x, t)` (it predicts "v"), or run a plan on it.
+        sampler: a method's name, a `Method`, a `Subject` (as those of `urn.conformance.peers`), or a callable
+            run(model, x, times, seeds) -> samples: from states x of shape (B, 2), float64, at times[0] of `model.process`, to
+            times[-1]. Call the model as `model.net(x, t)` (it predicts "v"), or run a plan on it.
         process: by default `VP.linear()`; for methods on (x, m) a `PhaseSpace` that is not stiff. States of several components
             come stacked, (B, components, 2), to a callable, which returns x.
         order, stochastic, exact_for: what a callable promises; a method brings its own.
@@ -42,7 +42,8 @@ def check(
         A `Report`; `print` it. A check that a sampler makes impossible is listed with the reason, and the rest go on.
 
     Raises:
-        ValueError: the name is unknown, the method has no such option, or the process has a side input.
+        ValueError: the name is unknown, the method has no such option, options are given for what is no method, or the process
+            has a side input.
 
     Example:
         >>> report = check("dpmpp_2m")
@@ -52,6 +53,10 @@ def check(
     if process is not None and with_side_input(process) is not None:
         raise ValueError(
             f"process={process!r} has a side input: check the method on a process without, it runs on x - beta y"
+        )
+    if options and not isinstance(sampler, (str, Method)):
+        raise ValueError(
+            f"options {', '.join(options)} are a method's: give a callable or a Subject its own when it is made"
         )
     default: Process = VP.linear()
     if isinstance(sampler, (str, Method)):
@@ -68,9 +73,10 @@ def check(
         )
     process = default if process is None else process
     started = time.perf_counter()
-    chosen = [c for c in checks.CHECKS if c is not (checks.order if subject.stochastic else checks.law)]
-    results = tuple(_guarded(c, subject, process) for c in chosen)
-    return Report(subject.name, results, time.perf_counter() - started)
+    usual = [c for c in checks.CHECKS if c is not (checks.order if subject.stochastic else checks.law)]
+    chosen = usual if subject.checks is None else subject.checks
+    results = tuple(_guarded(c, subject, process) for c in (*chosen, *subject.more))
+    return Report(subject.name, results, time.perf_counter() - started, subject.notes)
 
 
 def _guarded(one: Callable[[Subject, Process], Check], subject: Subject, process: Process) -> Check:

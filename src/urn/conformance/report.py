@@ -35,6 +35,7 @@ class Report:
     subject: str
     checks: tuple[Check, ...]
     seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -57,4 +58,5 @@ class Report:
 
     def __str__(self) -> str:
         verdict = "passed" if self.passed else "NOT PASSED"
-        return "\n".join([f"{self.subject}: {verdict} in {self.seconds:.1f} s", *map(str, self.checks)])
+        notes = [f"  {note}" for note in self.notes]
+        return "\n".join([f"{self.subject}: {verdict} in {self.seconds:.1f} s", *notes, *map(str, self.checks)])

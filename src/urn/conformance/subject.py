@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,11 @@ from urn.model import Model
 from urn.noise import SeededNoise
 from urn.plan import Plan
 from urn.processes import Process, components_of
+
+from .probing import Draw
+
+if TYPE_CHECKING:
+    from .report import Check
 
 Run = Callable[[Model, Tensor, Tensor, Sequence[int]], Tensor]
 
@@ -32,6 +37,12 @@ class Subject:
         stochastic: whether it draws noise.
         exact_for: "point" where data that are one point are reproduced exactly on any grid.
         plan: compiles the sampler where it is one of Urn's, so that its law can be had without sampling.
+        drawn: drawn(model, x, times, draw) -> samples: the sampler with its noise handed in, so that its law on Gaussian data
+            can be had without sampling where it is affine; see probing.py for `draw`.
+        floor: an error below this is rounding and says nothing about order.
+        checks: what is checked instead of the kit's own list, where that does not apply.
+        more: further checks, after these.
+        notes: what the report says of the conditions, a line each.
     """
 
     name: str
@@ -40,6 +51,11 @@ class Subject:
     stochastic: bool = False
     exact_for: tuple[str, ...] = ()
     plan: Callable[[Process, Tensor], Plan] | None = None
+    drawn: Callable[[Model, Tensor, Tensor, Draw], Tensor] | None = None
+    floor: float = 1e-11
+    checks: tuple[Callable[[Subject, Process], Check], ...] | None = None
+    more: tuple[Callable[[Subject, Process], Check], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @staticmethod
     def of_method(method: Method, change: Callable[[Plan], Plan] | None = None) -> Subject:
