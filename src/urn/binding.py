@@ -100,6 +100,7 @@ class Program:
     operations: tuple[Operation, ...]
     outputs: tuple[Register, ...]
     times: Mapping[str, Sequence[Any]]  # of each model's calls, in order
+    is_long: bool  # more than one call
     _matrices: dict[torch.dtype, tuple[Tensor, ...]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -157,10 +158,12 @@ def bind(plan: Rows, models: Mapping[str, Model], *, watched: bool = False) -> P
             network that takes integer times is shown a fraction.
     """
     kinds = tuple((name, model.process, model.outputs) for name, model in models.items())
-    kept: dict[Any, Program] = {} if isinstance(plan, Draft) else plan.__dict__.setdefault("_programs", {})
-    program = kept.get((kinds, watched))
+    kept: list[tuple[Any, Program]] = [] if isinstance(plan, Draft) else plan.__dict__.setdefault("_programs", [])
+    # looked for by what is equal, not by hash: that of a process may be long in the making
+    program = next((made for key, made in kept if key == (kinds, watched)), None)
     if program is None:
-        program = kept[kinds, watched] = _program(plan, {kind[0]: kind for kind in kinds}, watched)
+        program = _program(plan, {kind[0]: kind for kind in kinds}, watched)
+        kept.append(((kinds, watched), program))
     for row in plan.rows:
         if isinstance(row, Evaluate) and (model := models[row.model]).integer_times:
             model.check_time(row.t)
@@ -175,7 +178,8 @@ def _program(plan: Rows, kinds: Mapping[str, Kind], watched: bool) -> Program:
     times = {
         name: [one.row.t for one in operations if isinstance(one, Call) and one.row.model == name] for name in kinds
     }
-    return Program(inputs, tuple(_with_spent(operations, outputs)), outputs, times)
+    is_long = sum(map(len, times.values())) > 1
+    return Program(inputs, tuple(_with_spent(operations, outputs)), outputs, times, is_long)
 
 
 def _operations(plan: Rows, kinds: Mapping[str, Kind]) -> Iterator[Operation]:

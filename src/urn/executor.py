@@ -46,7 +46,7 @@ def execute(
     program = bind(plan, models, watched=watch is not None)
     registers = registers_for(program, inputs, keep=watch is not None)
     like, given = inputs["x"], conditioning or {}
-    times = {name: iter(one.times(program.times[name], like)) for name, one in models.items()}
+    times = {name: one.times(program.times[name], like) for name, one in models.items()}
     for operation in program.operations:
         if isinstance(operation, Mix):
             registers.mix(operation.sums)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,17 +104,16 @@ class Model:
             return tuple([output if output.dtype == x.dtype else output.to(x.dtype) for output in outputs])
         return outputs if library(x) is None else tuple(output.astype(x.dtype) for output in outputs)
 
-    def times(self, given: Sequence[float | Tensor | Array], x: Any) -> Sequence[Any]:
-        """What the network is shown of each of several times, as `shown`; on a device they are sent at once."""
-        if not isinstance(x, Tensor) or not all(isinstance(t, (int, float)) for t in given):
-            return [self.shown(t, x) for t in given]
-        values: Sequence[Any] = given if self.label is None else [self.label(t) for t in given]
-        if any(isinstance(value, Tensor) for value in values):
-            return [self.shown(t, x) for t in given]
+    def times(self, given: Sequence[float | Tensor | Array], x: Any) -> Iterator[Any]:
+        """What the network is shown of each of several times, as `shown`, in order."""
+        on_cpu = isinstance(x, Tensor) and x.device.type == "cpu" and all(isinstance(t, (int, float)) for t in given)
+        values: Sequence[Any] = [] if not on_cpu else given if self.label is None else [self.label(t) for t in given]
+        if len(values) < 2 or any(isinstance(value, Tensor) for value in values):
+            return (self.shown(t, x) for t in given)
         if self.integer_times:
             values = [round(float(value)) for value in values]
-        table = torch.tensor(values, dtype=self._time_dtype(x), device=x.device)
-        return table[:, None].repeat(1, aligned(x.shape[0]))[:, : x.shape[0]].unbind()
+        table = torch.tensor(values, dtype=self._time_dtype(x))[:, None]  # at once, which saves time
+        return iter(table.repeat(1, aligned(x.shape[0]))[:, : x.shape[0]].unbind())
 
     def shown(self, t: float | Tensor | Array, x: Any) -> Any:
         """The time that the network is shown: `label(t)` for every sample of x, in float32 where x is of half precision.

@@ -23,7 +23,7 @@ from urn.plan import Register
 def registers_for(program: Program, inputs: Mapping[str, Any], *, keep: bool) -> Named | Block:
     """Registers that hold the inputs; `keep` says that somebody else looks at them by name."""
     values = [inputs[name] for name in program.inputs]
-    if not keep and _fit_one_block(values) and program.has_numbers_only:
+    if not keep and program.is_long and _fit_one_block(values) and program.has_numbers_only:
         return Block(program, inputs)
     return Named(inputs)
 

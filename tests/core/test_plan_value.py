@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, replace
@@ -24,6 +25,17 @@ def test_equal_plans_are_equal_and_hash_alike():
     assert (
         len({one, other, copy.deepcopy(one), pickle.loads(pickle.dumps(one)), urn.Plan.from_json(one.to_json())}) == 1
     )
+
+
+def test_a_pickled_plan_carries_its_fields_alone():
+    """Its hash is of strings, which Python hashes otherwise in another process; programs are made again."""
+    one = urn.compile_plan("ddim", VP.linear(), 5)
+    urn.sample(urn.Model(lambda x, t: x, VP.linear()), one, (2, 3))
+    hash(one)
+    copied = pickle.loads(pickle.dumps(one))
+    assert "_hash" in vars(one)
+    assert vars(copied).keys() == {f.name for f in dataclasses.fields(one)}
+    assert copied == one
 
 
 @pytest.mark.parametrize(

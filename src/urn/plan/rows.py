@@ -204,6 +204,10 @@ class Rows:
     def __post_init__(self) -> None:
         object.__setattr__(self, "stochastic", any(isinstance(row, Noise) for row in self.rows))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what was worked out from them, as a hash, may be another in another process."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
 
 _FIELDS = {kind: tuple(f.name for f in fields(kind) if f.init) for kind in (Node, Law, Evaluate, Noise, Combine, Apply)}
 

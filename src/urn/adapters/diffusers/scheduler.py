@@ -14,7 +14,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutpu
 from torch import Tensor
 
 from urn.adapters.diffusers.chosen import OWN, checked_grid, checked_method
-from urn.adapters.diffusers.segments import Generators, Run, calls_per_step, segments
+from urn.adapters.diffusers.segments import Generators, Run, calls_per_step
 from urn.adapters.diffusers.source import Source, defaults, is_even, plain, source_of
 from urn.binding import bind
 from urn.compiler import compile_plan
@@ -316,8 +316,13 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     def _new_run(self, plan: Plan) -> Run:
         predicts = self.model_predicts
-        bind(plan, {"main": Model(lambda x, _: x, self.process, predicts)})  # refuses now rather than at the call
-        return Run(plan, predicts, segments(plan))
+        run = Run.of(plan, predicts)
+        model = Model(lambda x, _: x, self.process, predicts)
+        for (
+            segment
+        ) in run.segments:  # what is refused is refused now rather than at the call, which then takes less time
+            bind(segment, {"main": model})
+        return run
 
     def _shown(self, run: Run) -> Tensor:
         """The run's timesteps: integers where all of them are."""

@@ -74,6 +74,7 @@ class Run:
         position: model calls done.
         registers: the tensors that are still needed.
         drawn: the noise that a later row names again, by (interval, stream).
+        kept: the noises that more than one row names.
     """
 
     plan: Plan
@@ -82,12 +83,14 @@ class Run:
     position: int = 0
     registers: Mapping[str, Tensor] = field(default_factory=dict)
     drawn: Mapping[Identity, Tensor] = field(default_factory=dict)
+    kept: frozenset[Identity] = frozenset()
 
-    @cached_property
-    def kept(self) -> frozenset[Identity]:
-        """The noises that more than one row names."""
-        count = Counter((row.interval, row.stream or 0) for row in _noises(self.plan.rows))
-        return frozenset(identity for identity, times in count.items() if times > 1)
+    @staticmethod
+    def of(plan: Plan, predicts: str | tuple[str, ...]) -> Run:
+        """A run that has not begun."""
+        count = Counter((row.interval, row.stream or 0) for row in _noises(plan.rows))
+        kept = frozenset(identity for identity, times in count.items() if times > 1)
+        return Run(plan, predicts, segments(plan), kept=kept)
 
     @cached_property
     def shown(self) -> tuple[float, ...]:
