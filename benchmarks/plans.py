@@ -13,6 +13,8 @@ from torch import Tensor
 import urn
 from benchmarks.course import FIRST, PROCESS, SMALLEST, Network, NotPossibleError, Ready, times_shown
 from urn.methods import own_names
+from urn.plan import Evaluate
+from urn.prediction import PREDICTIONS
 from urn.processes import Flow, Process
 
 
@@ -115,11 +117,15 @@ class UrnConfiguration:
         """The plan with the most steps of at most `budget` calls.
 
         Raises:
-            NotPossibleError: there is none, or it would call the network below t = 0, where none was trained.
+            NotPossibleError: there is none, or it would call the network below t = 0, where none was trained, or it wants
+                more of the network than a prediction.
         """
         grid = GRIDS[self.grid]
         process: Process = Flow() if grid.flow else PROCESS
         plan = plan_within(budget, self.method, process, grid, **dict(self.options))
+        wanted = {name for row in plan.rows if isinstance(row, Evaluate) for _, name in row.outs}
+        if others := sorted(wanted - {*PREDICTIONS}):
+            raise NotPossibleError(f"wants {', '.join(others)} of the network")
         least = float(process.t_of_lambda(PROCESS.lambda_(SMALLEST))) if grid.flow else SMALLEST
         if min(times_shown(plan)) < least:
             raise NotPossibleError("calls its network below t = 0")

@@ -134,7 +134,7 @@ class Compiling:
         """Name what a row defines, append it, and give back the register (or registers) for the method."""
         row: Row
         if not isinstance(request, Row):
-            raise PlanError(f"{self.where}, step {self._step}: the method yielded {request!r}, which is not a row")
+            raise PlanError(f"{self.where}, step {self._reached}: the method yielded {request!r}, which is not a row")
         self._enter_step(request)
         if isinstance(request, Evaluate):
             call = self._count("call")
@@ -163,6 +163,10 @@ class Compiling:
         self.defined.update(row.defines)
         return answer
 
+    @property
+    def _reached(self) -> int:
+        return self._ended[0] if self._ended else self._step
+
     def _enter_step(self, request: Row) -> None:
         """A step ends with the states at its node, one of each component."""
         if self._ended is None:
@@ -182,7 +186,9 @@ class Compiling:
 
     def _known(self, register: Any) -> Register:
         if not isinstance(register, str) or register not in self.defined:
-            raise PlanError(f"{self.where}, step {self._step}: {register!r} is not a register that a yield handed back")
+            raise PlanError(
+                f"{self.where}, step {self._reached}: {register!r} is not a register that a yield handed back"
+            )
         return register
 
     def _count(self, kind: str) -> int:

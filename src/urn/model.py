@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,16 @@ class Model:
         if isinstance(x, Tensor):
             return tuple([output if output.dtype == x.dtype else output.to(x.dtype) for output in outputs])
         return outputs if library(x) is None else tuple(output.astype(x.dtype) for output in outputs)
+
+    def telling(self, told: Callable[[], Any]) -> Model:
+        """The same model, which calls `told()` after each of its calls: for progress bars, as runs are not changed by it."""
+
+        def net(*inputs: Any, **conditioning: Any) -> Any:
+            result = self.net(*inputs, **conditioning)
+            told()
+            return result
+
+        return replace(self, net=net)
 
     def times(self, given: Sequence[float | Tensor | Array], x: Any) -> Iterator[Any]:
         """What the network is shown of each of several times, as `shown`, in order."""

@@ -173,7 +173,7 @@ def _run(job: _Job, batch: int, progress: bool, watch: Watch | None) -> Any:
     finished: list[Any] = []
     with progress_bar(progress, calls * -(-count // batch)) as bar:
         if bar is not None:
-            job = replace(job, model=replace(job.model, net=_ticking(job.model.net, bar)))
+            job = replace(job, model=job.model.telling(bar.update))
         for first in range(0, count, batch):
             part = slice(first, min(first + batch, count))
             try:
@@ -185,15 +185,6 @@ def _run(job: _Job, batch: int, progress: bool, watch: Watch | None) -> Any:
                 samples = joined(finished)
                 raise SamplingError(_blame(job, part, good), samples, finite_samples(samples))
     return joined(finished)
-
-
-def _ticking(net: Callable[..., Any], bar: Any) -> Callable[..., Any]:
-    def ticking(*inputs: Any, **conditioning: Any) -> Any:
-        result = net(*inputs, **conditioning)
-        bar.update()
-        return result
-
-    return ticking
 
 
 def _blame(job: _Job, part: slice, good: Tensor) -> str:

@@ -210,14 +210,17 @@ def test_kernels_are_counted_by_size() -> None:
     assert (found.large, found.small) == (3.25, 1)
 
 
-def test_urns_ddim_is_four_passes_and_the_jump_fewer() -> None:
-    """x0 and epsilon out of the network's answer and the state, and the state's sum of two: by hand."""
+def test_urns_ddim_is_a_copy_and_a_product_a_call() -> None:
+    """What the network returned is copied beside the state, and the step is one product; row by row it is eight passes."""
     plan = urn.compile_plan("ddim", PROCESS, 20, "trailing")
     x = torch.ones(1, 1, 40, 40)
     model = urn.Model(lambda x, t: x, PROCESS, predicts="epsilon")
+    with torch.no_grad():
+        urn.execute(plan, model, {"x": x})  # what is looked at once is not counted
     found = count_kernels(lambda: urn.execute(plan, model, {"x": x}), x.numel())
-    # x0 is two of (mul, add_); epsilon is the answer itself; the sum is two; the last node is x0 alone
-    assert found.large == 19 * 4 + 2
+    assert (found.names["mm"], found.names["copy_"]) == (20, 1 + 20)
+    # x0 and the state are sums of two, epsilon is the answer itself; the last node is x0 alone
+    assert overhead.passes(plan, model) == 19 * (3 + 3) + 3
 
 
 # --- the records and the page -----------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from urn.executor import Watch
 from urn.model import Model
 from urn.plan import Plan
 from urn.sampling import sample
@@ -52,20 +51,19 @@ class Run:
         count, size = len(self.seeds), self.batch_size
         return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
-    def draw(self, part: slice, watch: Watch | None) -> Tensor:
-        """The samples of one batch."""
+    def draw(self, part: slice, told: Callable[[], None]) -> Tensor:
+        """The samples of one batch; `told` is called after each model call."""
         if not isinstance(self.model, Model):
             return self.model(self.seeds[part]).to(self.dtype)
         conditioning = {} if self.labels is None else {"label": self.labels[part]}
         with torch.no_grad():
             x: Tensor = sample(
-                self.model,
+                self.model.telling(told),
                 self.plan,
                 seeds=self.seeds[part],
                 conditioning=conditioning,
                 dtype=self.dtype,
                 noise=self.noise,
-                watch=watch,
             )
         return x
 

@@ -18,11 +18,10 @@ from torch import Tensor
 
 import urn
 from urn.binding import bind
-from urn.executor import Watch
 from urn.guidance import classifier_free_guidance
 from urn.model import Model
 from urn.noise import sample_seeds
-from urn.plan import Evaluate, Plan, Row
+from urn.plan import Plan
 from urn.sampling import SamplingError
 
 from .models import MODELS, class_count, open_model, saved_pipeline
@@ -183,21 +182,14 @@ def _draw(run: Run, folder: Folder) -> Tensor:
 
 
 @contextmanager
-def _bar(run: Run, done: int) -> Iterator[Callable[[slice], Watch]]:
-    """A progress bar on stderr, where that is a terminal; gives what is to watch a batch."""
+def _bar(run: Run, done: int) -> Iterator[Callable[[slice], Callable[[], None]]]:
+    """A progress bar on stderr, where that is a terminal; gives what is to be told of the model calls of a batch."""
     columns = (TextColumn("sampling"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn())
     screen, nfe = console(stderr=True), run.plan.nfe
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         task = progress.add_task("sampling", total=nfe * len(run.seeds), completed=nfe * done)
 
-        def tick(part: slice) -> Watch:
-            def watch(row: Row, registers: Mapping[str, Any]) -> None:
-                if isinstance(row, Evaluate):
-                    progress.advance(task, part.stop - part.start)
-
-            return watch
-
-        yield tick
+        yield lambda part: lambda: progress.advance(task, part.stop - part.start)
 
 
 @contextmanager
