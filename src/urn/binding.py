@@ -164,9 +164,10 @@ def bind(plan: Rows, models: Mapping[str, Model], *, watched: bool = False) -> P
     if program is None:
         program = _program(plan, {kind[0]: kind for kind in kinds}, watched)
         kept.append(((kinds, watched), program))
-    for row in plan.rows:
-        if isinstance(row, Evaluate) and (model := models[row.model]).integer_times:
-            model.check_time(row.t)
+    for name, model in models.items():
+        if model.integer_times:
+            for t in program.times[name]:
+                model.check_time(t)
     return program
 
 

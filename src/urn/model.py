@@ -88,6 +88,9 @@ class Model:
             raise ValueError(
                 f"the network was called with {KINDS[library(x)]} and failed; {ADVICE}: {error}"
             ) from error
+        single = isinstance(result, Tensor) and isinstance(x, Tensor) and len(self.outputs) == 1
+        if single and result.shape == x.shape and result.dtype == x.dtype:  # as it mostly is
+            return (result,)
         outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
         if len(outputs) != len(self.outputs):
             raise ValueError(f"the network returned {len(outputs)} outputs, the model says {self.outputs}")

@@ -47,21 +47,22 @@ class Block:
 
     def __init__(self, program: Program, inputs: Mapping[str, Tensor]) -> None:
         like = inputs["x"]
-        self.shape, self.dtype = like.shape, like.dtype
-        self.strides = torch.empty(like.shape, device="meta").stride()
+        self.shape, self.dtype, self.columns = like.shape, like.dtype, aligned(like.numel())
+        self.strides = like.stride() if like.is_contiguous() else like.contiguous().stride()
         inner = torch.float32 if like.dtype in HALF else like.dtype
+        self.is_half = inner != like.dtype
         self.places = program.places[0]
         self.following = iter(zip(program.matrices(inner), program.places[1:], strict=True))
-        self.block = torch.zeros(len(self.places), aligned(like.numel()), dtype=inner)
+        self.block = torch.zeros(len(self.places), self.columns, dtype=inner)
         for name in program.inputs:
             self[name] = inputs[name]
 
     def __getitem__(self, name: Register) -> Tensor:
-        row = self._row(name)
-        return row if row.dtype == self.dtype else row.to(self.dtype)
+        row = self.block.as_strided(self.shape, self.strides, self.places[name] * self.columns)
+        return row.to(self.dtype) if self.is_half else row
 
     def __setitem__(self, name: Register, value: Tensor) -> None:
-        self._row(name).copy_(value)
+        self.block.as_strided(self.shape, self.strides, self.places[name] * self.columns).copy_(value)
 
     def mix(self, sums: tuple[Sum, ...]) -> None:
         """Make the next Mix's sums, and keep what is read after it."""
@@ -70,9 +71,6 @@ class Block:
 
     def drop(self, names: tuple[Register, ...]) -> None:
         """Nothing: the next Mix leaves them out."""
-
-    def _row(self, name: Register) -> Tensor:
-        return self.block.as_strided(self.shape, self.strides, self.places[name] * self.block.shape[1])
 
 
 def _fit_one_block(values: list[Any]) -> bool:
