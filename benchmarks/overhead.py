@@ -26,6 +26,7 @@ import urn
 from benchmarks.course import PROCESS
 from benchmarks.drive import prepared, quiet
 from benchmarks.kernels import count_kernels
+from urn.adapters.diffusers import UrnScheduler
 from urn.binding import Call, Mix, bind
 from urn.methods import own_names
 from urn.noise import FastNoise, NoiseSource, SeededNoise
@@ -79,6 +80,7 @@ def measure(quick: bool = False, say: Callable[[str], None] = print) -> dict[str
             "quick": quick,
             "steps": STEPS,
             "rows": rows,
+            "schedulers": [in_a_pipeline(pair, SHAPES[0], 3 if quick else 31) for pair in PAIRS[: 2 if quick else -3]],
             "setup": [
                 setup(pair, steps, 3 if quick else 15)
                 for steps in COMPILED_STEPS[: 1 if quick else None]
@@ -124,6 +126,29 @@ def compare(pair: Pair, shape: tuple[int, ...], repeats: int) -> dict[str, Any]:
         "repeats": repeats,
         **ratios(times),
         **{side: {**spread(values, STEPS), **kernels[side].per(STEPS)} for side, values in times.items()},
+    }
+
+
+def in_a_pipeline(pair: Pair, shape: tuple[int, ...], repeats: int) -> dict[str, Any]:
+    """A pipeline's loop with the scheduler, and with an UrnScheduler in its place."""
+    generator = torch.Generator().manual_seed(0)
+    x, answer = (torch.randn(shape, generator=generator) for _ in range(2))
+
+    def theirs() -> Callable[[], Any]:
+        return partial(pipeline_loop, prepared(pair.scheduler, _settings(pair), None, STEPS), x, answer, None, False)
+
+    def ours() -> Callable[[], Any]:
+        config = prepared(pair.scheduler, _settings(pair), None, STEPS).config
+        scheduler = UrnScheduler.from_config(config, method=pair.method)
+        scheduler.set_timesteps(STEPS)
+        return partial(pipeline_loop, scheduler, x, answer, None, False)
+
+    times = interleaved({"urn": ours, "diffusers": theirs}, repeats)
+    return {
+        "name": pair.method,
+        "scheduler": pair.scheduler,
+        **ratios(times),
+        **{side: spread(values, STEPS) for side, values in times.items()},
     }
 
 

@@ -101,7 +101,12 @@ def accuracy_section(result: dict[str, Any]) -> str:
 def overhead_section(result: dict[str, Any]) -> str:
     """The overhead part as Markdown."""
     shapes = dict.fromkeys(tuple(row["shape"]) for row in result["rows"])
-    shown = [*(tables.speed(result, list(shape)) for shape in shapes), tables.setup(result), tables.noise(result)]
+    shown = [
+        *(tables.speed(result, list(shape)) for shape in shapes),
+        tables.schedulers(result),
+        tables.setup(result),
+        tables.noise(result),
+    ]
     return OVERHEAD + _where(result) + "".join(map(markdown, shown)) + details(tables.every(result))
 
 

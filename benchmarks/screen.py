@@ -20,7 +20,12 @@ def show(result: dict[str, Any], console: Console) -> None:
         found = [tables.precision(result, name) for name in ("bfloat16", "float16")]
     else:
         shapes = list(dict.fromkeys(tuple(row["shape"]) for row in result["rows"]))
-        found = [*(tables.speed(result, list(shape)) for shape in shapes), tables.setup(result), tables.noise(result)]
+        found = [
+            *(tables.speed(result, list(shape)) for shape in shapes),
+            tables.schedulers(result),
+            tables.setup(result),
+            tables.noise(result),
+        ]
         found.append(tables.every(result))
     for title, header, rows in found:
         table = rich.table.Table(*header, title=title, title_justify="left")

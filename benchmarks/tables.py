@@ -149,6 +149,23 @@ def precision(result: dict[str, Any], name: str) -> Table:
     return Table(f"{name}, {result['starts']} starts", header, rows)
 
 
+def schedulers(result: dict[str, Any]) -> Table:
+    """A step in a pipeline's loop."""
+    header = ("UrnScheduler with", "in the place of", "us a step", "diffusers, us a step", "ratio", "of least")
+    rows = [
+        (
+            r["name"],
+            r["scheduler"],
+            timing(r["urn"]),
+            timing(r["diffusers"]),
+            f"{r['ratio']:.2f}",
+            f"{r['least ratio']:.2f}",
+        )
+        for r in result["schedulers"]
+    ]
+    return Table("In a pipeline at (1, 4, 64, 64)", header, rows)
+
+
 def setup(result: dict[str, Any]) -> Table:
     """Time before the loop."""
     header = ("Urn", "diffusers", "steps", "compiling, us", "scheduler and timesteps, us", "ratio")

@@ -101,7 +101,7 @@ class Program:
     outputs: tuple[Register, ...]
     times: Mapping[str, Sequence[Any]]  # of each model's calls, in order
     is_long: bool  # more than one call
-    _matrices: dict[torch.dtype, tuple[Tensor, ...]] = field(default_factory=dict, repr=False)
+    _matrices: dict[torch.dtype, tuple[tuple[Tensor, int], ...]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def has_numbers_only(self) -> bool:
@@ -126,8 +126,8 @@ class Program:
                 made[-1].extend(operation.outs)
         return tuple({name: place for place, name in enumerate(names)} for names in made)
 
-    def matrices(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Each Mix as a matrix from the block of memory before it to the one after it."""
+    def matrices(self, dtype: torch.dtype) -> tuple[tuple[Tensor, int], ...]:
+        """Each Mix as a matrix from the block of memory before it to the one after it, and how many rows are not to be filled."""
         if dtype not in self._matrices:
             found = []
             mixes = (operation for operation in self.operations if isinstance(operation, Mix))
@@ -140,7 +140,7 @@ class Program:
                 for name, place in new.items():
                     for register, weight in rows.get(name, {}).items():
                         matrix[place, old[register]] = weight
-                found.append(matrix.to(dtype))
+                found.append((matrix.to(dtype), max(sum(name in rows for name in new), 2)))
             self._matrices[dtype] = tuple(found)
         return self._matrices[dtype]
 

@@ -28,6 +28,9 @@ def registers_for(program: Program, inputs: Mapping[str, Any], *, keep: bool) ->
     return Named(inputs)
 
 
+LARGE = 1 << 17  # columns from which writing one more row takes longer than asking for less
+
+
 class Named(dict[str, Any]):
     """By name: whatever has `+` and `*` by a number."""
 
@@ -66,8 +69,13 @@ class Block:
 
     def mix(self, sums: tuple[Sum, ...]) -> None:
         """Make the next Mix's sums, and keep what is read after it."""
-        matrix, self.places = next(self.following)
-        self.block = torch.mm(matrix, self.block)
+        (matrix, made), self.places = next(self.following)
+        if self.columns < LARGE:
+            self.block = torch.mm(matrix, self.block)
+        else:  # without the rows of zeros, which are to be filled
+            block = torch.empty(len(matrix), self.columns, dtype=self.block.dtype)
+            torch.mm(matrix[:made], self.block, out=block[:made])
+            self.block = block
 
     def drop(self, names: tuple[Register, ...]) -> None:
         """Nothing: the next Mix leaves them out."""

@@ -188,3 +188,16 @@ def test_arrays_and_tensors_agree() -> None:
     made = urn.execute(plan, by_torch, {"x": start(2, 3).numpy()})["x"]
     with torch.no_grad():
         np.testing.assert_allclose(made, urn.execute(plan, by_torch, {"x": start(2, 3)})["x"].numpy(), rtol=1e-12)
+
+
+def test_large_states_are_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their blocks are written without the rows that calls fill."""
+    for method in ("ddim", "unipc_3", "heun", "dpmpp_2m_sde"):
+        plan, x = urn.compile_plan(method, VP.linear(), 5), start(3, 50, dtype=torch.float32)
+        model = urn.Model(net, VP.linear(), "epsilon")
+        with torch.no_grad():
+            small = urn.execute(plan, model, {"x": x}, SeededNoise(range(3)))["x"]
+            monkeypatch.setattr("urn.registers.LARGE", 1)
+            large = urn.execute(plan, model, {"x": x}, SeededNoise(range(3)))["x"]
+            monkeypatch.undo()
+        assert torch.equal(small, large)
