@@ -72,4 +72,4 @@ def execute(
         if watch is not None and operation.row is not None and isinstance(registers, Named):
             watch(operation.row, registers)
         registers.drop(operation.spent)
-    return {name: registers[register] for name, register, _ in plan.outputs}
+    return {name: registers.handed_out(register) for name, register, _ in plan.outputs}

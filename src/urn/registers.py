@@ -44,6 +44,10 @@ class Named(dict[str, Any]):
         for name in names:
             del self[name]
 
+    def handed_out(self, name: Register) -> Any:
+        """A register for the caller."""
+        return self[name]
+
 
 class Block:
     """One row of a matrix for each register. A Mix makes a new block, so that nobody's tensor is written to."""
@@ -79,6 +83,10 @@ class Block:
 
     def drop(self, names: tuple[Register, ...]) -> None:
         """Nothing: the next Mix leaves them out."""
+
+    def handed_out(self, name: Register) -> Tensor:
+        """A register for the caller, who need not keep the block."""
+        return self[name].clone()
 
 
 def _fit_one_block(values: list[Any]) -> bool:

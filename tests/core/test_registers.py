@@ -113,6 +113,13 @@ def test_a_network_may_keep_what_it_is_shown() -> None:
     assert torch.equal(given, start(2, 3))
 
 
+def test_samples_keep_no_other_memory() -> None:
+    model, x = urn.Model(net, VP.linear(), "v"), start(2, 3)
+    with torch.no_grad():
+        made = urn.execute(urn.compile_plan("unipc_3", VP.linear(), 6), model, {"x": x})["x"]
+    assert made.untyped_storage().nbytes() == made.nbytes
+
+
 class Counting(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
