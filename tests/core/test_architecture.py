@@ -94,8 +94,10 @@ BELOW = {
     "urn.registers": {"urn.arithmetic", "urn.binding", "urn.model", "urn.plan"},
     "urn.executor": {"urn.binding", "urn.model", "urn.noise", "urn.plan", "urn.registers"},
     "urn.side_input": {"urn.method", "urn.nodes", "urn.plan", "urn.processes"},
+    "urn.compiling": {"urn.method", "urn.nodes", "urn.plan", "urn.processes"},
     "urn.compiler": {
         *(
+            "urn.compiling",
             "urn.grids",
             "urn.method",
             "urn.nodes",

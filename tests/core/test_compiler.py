@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,3 +274,37 @@ def test_nodes_are_the_processs():
             t = grid[index + 1]
             assert row.node == Node(t, float(process.alpha(t)), float(process.sigma(t)), index + 1)
             assert row.node.lambda_ == pytest.approx(float(process.lambda_(t)), rel=1e-13)
+
+
+def test_a_plan_asked_for_again_is_the_same_one():
+    process = VP.linear()
+    one = compile_plan("unipc_3", process, 5)
+    assert compile_plan("unipc_3", VP.linear(), 5) is one
+    assert compile_plan("unipc_3", process, grid=one.times) is one
+    others = [
+        compile_plan("unipc_3", process, 6),
+        compile_plan("unipc_3", VP.linear(0.2), 5),
+        compile_plan("unipc_3", process, 5, "lambda"),
+        compile_plan("unipc_3", process, 5, "lambda", final="x0"),
+        compile_plan("unipc_2", process, 5),
+        compile_plan(replace(urn.METHODS["unipc_3"], order=None), process, 5),
+    ]
+    assert all(other is not one and other != one for other in others)
+    assert compile_plan("ddim", process, 5, eta=1) is not compile_plan("ddim", process, 5, eta=1.0)
+
+
+def test_what_may_change_is_compiled_anew():
+    @dataclass
+    class Changing:
+        inner: Any
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+    process = Changing(VP.linear())
+    times = [0.9, 0.5, 0.1]
+    one = compile_plan("ddim", process, grid=times)
+    process.inner = Flow()
+    assert compile_plan("ddim", process, grid=times).rows != one.rows
+    drafts = [compile_plan("ddim", VP.linear(), grid=torch.tensor(times, requires_grad=True)) for _ in range(2)]
+    assert drafts[0] is not drafts[1]

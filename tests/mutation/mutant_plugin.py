@@ -12,7 +12,7 @@ from dataclasses import replace
 from mutants import Mutant
 
 import urn
-from urn.compiler import Compiling
+from urn.compiling import Compiling
 from urn.plan import Rows
 from urn.plan.rows import without_dead_rows
 

@@ -315,12 +315,9 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return plan
 
     def _new_run(self, plan: Plan) -> Run:
-        predicts = self.model_predicts
-        run = Run.of(plan, predicts)
-        model = Model(lambda x, _: x, self.process, predicts)
-        for (
-            segment
-        ) in run.segments:  # what is refused is refused now rather than at the call, which then takes less time
+        run = Run.of(plan, self.model_predicts)
+        model = Model(lambda x, _: x, self.process, run.predicts)
+        for segment in run.segments:  # refuses now rather than at the call, which then takes less time
             bind(segment, {"main": model})
         return run
 
