@@ -287,9 +287,11 @@ def test_a_plan_asked_for_again_is_the_same_one():
         compile_plan("unipc_3", process, 5, "lambda"),
         compile_plan("unipc_3", process, 5, "lambda", final="x0"),
         compile_plan("unipc_2", process, 5),
-        compile_plan(replace(urn.METHODS["unipc_3"], order=None), process, 5),
     ]
     assert all(other is not one and other != one for other in others)
+    unclaimed = replace(urn.METHODS["dpmpp_2m"], order=None)
+    assert compile_plan("dpmpp_2m", process, 5).order == 2
+    assert compile_plan(unclaimed, process, 5).order is None
     assert compile_plan("ddim", process, 5, eta=1) is not compile_plan("ddim", process, 5, eta=1.0)
 
 
