@@ -50,8 +50,8 @@ for a core: median [quartiles] and least, in microseconds a step. *Ratio* is of 
 writes of a state's memory that the plan's rows ask for one by one, a step; *of copy bandwidth* is how fast that goes, where a
 copy of the state is two passes: above 1 because sums between two calls are made together. Where Urn has no namesake, the
 nearest scheduler stands beside it. diffusers makes its coefficients in the loop; Urn has made them before, when the plan
-was compiled, once for all runs: that is the second table. Urn's seeded noise is the same bits on every machine and device and
-in every batch, and is slower for it.
+was compiled, once for all runs: that is the table *before the loop*, where *again* is a plan that was asked for before. Urn's
+seeded noise is the same bits on every machine and device and in every batch, and is slower for it.
 
 """
 

@@ -63,7 +63,7 @@ def compile_plan(
     if final not in (None, "x0"):
         raise ValueError(f"final={final!r} must be None or 'x0'")
     request = _Request(chosen, process, grid_times(process, steps, grid), final)
-    return _kept(request) if request.can_be_kept else _compile(request)
+    return kept_plans(request) if request.can_be_kept else _compile(request)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ def _compile(request: _Request) -> Plan | Draft:
     )
 
 
-_kept = lru_cache(maxsize=128)(_compile)
+kept_plans = lru_cache(maxsize=128)(_compile)
 
 
 def as_method(method: str | Method | Callable[..., Steps], options: Mapping[str, Any] | None = None) -> Method:
