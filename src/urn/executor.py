@@ -25,6 +25,8 @@ def execute(
 ) -> dict[str, Any]:
     """Run a plan on a model; every register is freed after its last use.
 
+    Inside `torch.compile(..., fullgraph=True)` the run of a plan is one graph, the network's calls included.
+
     Args:
         plan: a Plan or Draft.
         model: the model, or a mapping of names to models where rows name several.
