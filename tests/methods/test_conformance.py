@@ -12,7 +12,7 @@ LONG = {  # a sampled law; many rows a step; six to sixteen evaluations a step
     *("iddpm", "annealed_langevin", "seeds_2", "seeds_3"),
     *("luan_ostermann_5", "luan_4"),
 }
-TALL = {  # three implicit stages and more, or six and more explicit ones: of the same functions as their smaller relatives
+TALL = {  # three implicit stages and more, or six and more explicit ones: made by the same code as their smaller relatives
     *("gauss_legendre_3", "gauss_legendre_4", "gauss_legendre_5"),
     *("radau_ia_3", "radau_iia_3", "radau_iia_5", "radau_iia_7", "radau_iia_9", "radau_iia_11"),
     *("lobatto_iiia_3", "lobatto_iiia_4", "lobatto_iiib_4", "lobatto_iiic_3", "lobatto_iiic_4"),
