@@ -48,10 +48,10 @@ float32, on one thread, in turn; a run is the loop alone. Times are the process'
 for a core: median [quartiles] and least, in microseconds a step. *Ratio* is of medians, *of least* of the least times.
 *Kernels* are operations a step over tensors of the state's size, those over a few numbers apart. *Passes* are reads and
 writes of a state's memory that the plan's rows ask for one by one, a step; *of copy bandwidth* is how fast that goes, where a
-copy of the state is two passes: above 1 because sums between two calls are made together. Where Urn has no namesake, the
-nearest scheduler stands beside it. diffusers makes its coefficients in the loop; Urn has made them before, when the plan
-was compiled, once for all runs: that is the table *before the loop*, where *again* is a plan that was asked for before. Urn's
-seeded noise is the same bits on every machine and device and in every batch, and is slower for it.
+copy of the state is two passes. Sums between two calls are made together, in fewer passes than that. Where Urn has no
+namesake, the nearest scheduler stands beside it. diffusers makes its coefficients in the loop; Urn has made them before, when
+the plan was compiled, once for all runs: that is the table *before the loop*, where *again* is a plan that was asked for
+before. Urn's seeded noise is the same bits on every machine and device and in every batch, and is slower for it.
 
 """
 

@@ -32,7 +32,7 @@ MULTISTEP = ("DPMSolverMultistep", "UniPC", "DEIS", "IPNDM", "LMS", "SASolver", 
 class Row:
     """A configuration and what the kit found; `report` is None, and `refused` says why, where it cannot be made."""
 
-    library: str
+    package: str
     name: str
     options: str
     report: Report | None
@@ -42,7 +42,7 @@ class Row:
 
     @property
     def command(self) -> str:
-        return command(self.library, self.name, self.options)
+        return command(self.package, self.name, self.options)
 
     @property
     def short(self) -> str:
@@ -198,8 +198,8 @@ def page(rows: Sequence[Row]) -> str:
     found = {"diffusers": version("diffusers"), "k_diffusion": installed_version(), "torch": torch.__version__}
     title = TITLE.format(**found, install=INSTALL, fitted=third.fitted)
     tables = [
-        f"## diffusers {found['diffusers']}\n\n" + table([row for row in rows if row.library == "diffusers"]),
-        f"## k-diffusion {found['k_diffusion']}\n\n" + table([row for row in rows if row.library == "k_diffusion"]),
+        f"## diffusers {found['diffusers']}\n\n" + table([row for row in rows if row.package == "diffusers"]),
+        f"## k-diffusion {found['k_diffusion']}\n\n" + table([row for row in rows if row.package == "k_diffusion"]),
         "## Not run\n\n| scheduler | why |\n|---|---|\n"
         + "".join(f"| `{name}Scheduler` | {why} |\n" for name, why in sorted(NOT_RUN.items())),
     ]

@@ -113,15 +113,12 @@ class Program:
     def places(self) -> tuple[Mapping[Register, int], ...]:
         """Where registers lie in one block of memory: at the start, and after each Mix. First come those that are made or
         kept by the Mix, then those that calls, noises and maps fill before the next one."""
-        after: list[set[Register]] = [set(self.outputs)]
-        for operation in reversed(self.operations):
-            after.append((after[-1] - set(operation.outs)) | set(operation.reads))
-        after.reverse()
         made: list[list[Register]] = [list(self.inputs)]
-        for operation, needed in zip(self.operations, after[1:], strict=True):
+        spent: set[Register] = set()
+        for operation in self.operations:
+            spent.update(operation.spent)
             if isinstance(operation, Mix):
-                fresh = [out for out in operation.outs if out in needed]
-                made.append([*fresh, *(name for name in made[-1] if name in needed)])
+                made.append([name for name in (*operation.outs, *made[-1]) if name not in spent])
             else:
                 made[-1].extend(operation.outs)
         return tuple({name: place for place, name in enumerate(names)} for names in made)

@@ -126,7 +126,7 @@ class Model:
         if self.integer_times:
             values = [round(float(value)) for value in values]
         table = torch.tensor(values, dtype=self._time_dtype(x))[:, None]  # at once, which saves time
-        return iter(table.repeat(1, aligned(x.shape[0]))[:, : x.shape[0]].unbind())
+        return iter(table.repeat(1, x.shape[0]).unbind())
 
     def shown(self, t: float | Tensor | Array, x: Any) -> Any:
         """The time that the network is shown: `label(t)` for every sample of x, in float32 where x is of half precision.
@@ -170,12 +170,6 @@ class Model:
                 f"the network takes integer times and would be shown {value!r}: use grid='trailing', 'linspace' or "
                 "'leading', urn.grids.rounded(...) around another, or an array of integers"
             )
-
-
-def aligned(size: int) -> int:
-    """The least length of at least `size` after which a row of a matrix begins at 64 bytes, as a tensor of its own does:
-    functions of tensors round otherwise elsewhere."""
-    return -(-size // 16) * 16
 
 
 def _is_of_jax(error: Exception) -> bool:

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from urn.arithmetic import HALF, weighted_sum
 from urn.binding import Program, Sum
-from urn.model import aligned
 from urn.plan import Register
+
+COLUMNS = 16  # a block has a multiple of these: of 1 or 2 columns products are rounded otherwise than of many
+LARGE = 1 << 17  # columns from which a Mix does not write the rows that are to be filled after it
 
 
 def registers_for(program: Program, inputs: Mapping[str, Any], *, keep: bool) -> Named | Block:
@@ -26,9 +28,6 @@ def registers_for(program: Program, inputs: Mapping[str, Any], *, keep: bool) ->
     if not keep and program.is_long and _fit_one_block(values) and program.has_numbers_only:
         return Block(program, inputs)
     return Named(inputs)
-
-
-LARGE = 1 << 17  # columns from which writing one more row takes longer than asking for less
 
 
 class Named(dict[str, Any]):
@@ -54,7 +53,8 @@ class Block:
 
     def __init__(self, program: Program, inputs: Mapping[str, Tensor]) -> None:
         like = inputs["x"]
-        self.shape, self.dtype, self.columns = like.shape, like.dtype, aligned(like.numel())
+        self.shape, self.dtype = like.shape, like.dtype
+        self.columns = -(-like.numel() // COLUMNS) * COLUMNS
         self.strides = like.stride() if like.is_contiguous() else like.contiguous().stride()
         inner = torch.float32 if like.dtype in HALF else like.dtype
         self.is_half = inner != like.dtype
@@ -76,7 +76,7 @@ class Block:
         (matrix, made), self.places = next(self.following)
         if self.columns < LARGE:
             self.block = torch.mm(matrix, self.block)
-        else:  # without the rows of zeros, which are to be filled
+        else:
             block = torch.empty(len(matrix), self.columns, dtype=self.block.dtype)
             torch.mm(matrix[:made], self.block, out=block[:made])
             self.block = block

@@ -122,7 +122,9 @@ def test_a_deterministic_plan_draws_nothing():
     rows = compile_plan("ddim", FLOW, 3, "uniform")
     expected = execute(rows, V_NET, {"x": STATE})["x"]
     assert torch.equal(execute(rows, V_NET, {"x": STATE}, Refusing())["x"], expected)
-    torch.testing.assert_close(urn.sample(V_NET, rows, start=STATE, noise=Refusing()), expected)
+    with torch.no_grad():
+        expected = execute(rows, V_NET, {"x": STATE})["x"]
+    assert torch.equal(urn.sample(V_NET, rows, start=STATE, noise=Refusing()), expected)
 
 
 def test_noise_is_asked_by_identity_in_the_shape_of_the_start():

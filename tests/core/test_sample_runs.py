@@ -184,6 +184,7 @@ def test_the_watch_sees_every_row_of_every_batch():
     whole = sample(model(), WALK, (3, 3), seed=2)
     watched = sample(model(), WALK, (3, 3), seed=2, batch_size=2, watch=lambda row, registers: seen.append(row))
     assert seen == list(WALK.rows) * 2
+    assert torch.equal(watched, sample(model(), WALK, (3, 3), seed=2, watch=lambda row, registers: None))
     torch.testing.assert_close(watched, whole)
     # progress and watch together
     seen.clear()

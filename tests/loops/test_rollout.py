@@ -56,6 +56,8 @@ class Affineness(torch.nn.Module):
 def test_samples_are_those_of_sample_and_densities_those_of_torch(method: str) -> None:
     plan, model = plan_of(method), MIXTURE.model(FLOW)
     run = urn.rollout(plan, model, start=start(), seed=3)
+    looked_at = urn.sample(model, plan, start=start(), seed=3, watch=lambda row, registers: None)
+    assert torch.equal(run.x, looked_at)
     torch.testing.assert_close(run.x, urn.sample(model, plan, start=start(), seed=3))
     assert torch.equal(run.start, start())
     assert len(run.transitions) == sum(isinstance(row, Noise) for row in plan.rows)

@@ -2,9 +2,10 @@
 
 Their papers estimate an error from a network's trajectories, and publish the times that came out for some networks. For
 Gaussian data the errors are known in closed form along every principal axis (`urn.grids.step_errors`), so the same searches
-take milliseconds, for any process, number of steps and one-step method. The data are said by `variances`, those along the
-principal axes: `torch.linalg.eigvalsh(torch.cov(flattened.T))` of a data set's samples, or by default photographs' power law
-(`urn.grids.natural_spectrum`). A network's own errors in place of these would be another matrix of costs for the same search.
+take about a tenth of a second, for any process, number of steps and one-step method. The data are said by `variances`, those
+along the principal axes: `torch.linalg.eigvalsh(torch.cov(flattened.T))` of a data set's samples, or by default photographs'
+power law (`urn.grids.natural_spectrum`). A network's own errors in place of these would be another matrix of costs for the same
+search.
 """
 
 from __future__ import annotations

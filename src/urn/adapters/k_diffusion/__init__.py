@@ -26,6 +26,9 @@ from .running import NoiseSampler, drawn
 __all__ = ["plan_sampler", "plan_sigmas", "sampler"]
 
 Sample = Callable[..., Tensor]
+Prepared = tuple[
+    Any, Any, Callable[[], Plan]
+]  # process, what every noise is multiplied by, the plan when it is asked for
 
 
 def sampler(
@@ -89,33 +92,13 @@ def sampler(
     if final not in (None, "x0"):
         raise ValueError(f"final={final!r} must be None or 'x0'")
 
-    @torch.no_grad()
-    def sample(
-        model: Callable[..., Tensor],
-        x: Tensor,
-        sigmas: Tensor,
-        extra_args: Mapping[str, Any] | None = None,
-        callback: Callable[[dict[str, Any]], Any] | None = None,
-        disable: bool | None = None,
-        noise_sampler: NoiseSampler | None = None,
-        *,
-        seed: int | Sequence[int] | None = None,
-        **more: Any,
-    ) -> Tensor:
-        given = {} if extra_args is None else dict(extra_args)
+    def prepared(model: Any, sigmas: Tensor, more: dict[str, Any]) -> Prepared:
         settings = {**options, **more}
         found = _process_of(model) if process is None else process
-        _check_x(x)
-        _check_sigmas(sigmas, found)
-        seeds = _seeds_of(given.get("seed") if seed is None else seed, len(x))
-        scale = 1.0 if takes_s_noise else float(number("s_noise", settings.pop("s_noise", 1.0), 0))
-        if len(sigmas) < 2:
-            return x
-        plan = _compiled(chosen, found, sigmas.detach().double().cpu(), final, settings)
-        return drawn(plan, found, model, x, sigmas, given, callback, disable, noise_sampler, seeds, scale)
+        scale = 1.0 if takes_s_noise else settings.pop("s_noise", 1.0)
+        return found, scale, lambda: _compiled(chosen, found, sigmas.detach().double().cpu(), final, settings)
 
-    sample.__name__ = sample.__qualname__ = f"sample_{chosen.name}"
-    return sample
+    return _host_function(f"sample_{chosen.name}", prepared)
 
 
 def plan_sampler(plan: Plan) -> Sample:
@@ -137,6 +120,29 @@ def plan_sampler(plan: Plan) -> Sample:
     own = plan_sigmas(plan)
     process: Any = plan.process
 
+    def prepared(model: Any, sigmas: Tensor, more: dict[str, Any]) -> Prepared:
+        scale = more.pop("s_noise", 1.0)
+        if more:
+            raise ValueError(f"a plan has its options in it: {', '.join(more)} cannot be given; s_noise can")
+        if "comfy.model_sampling" in sys.modules and isinstance(found := _process_of(model), Flow) != isinstance(
+            process, Flow
+        ):
+            raise ValueError(
+                f"the plan is of {process}, and the model of {'a flow' if isinstance(found, Flow) else 'VE'}"
+            )
+
+        def matched() -> Plan:
+            _check_match(sigmas, own)
+            return plan
+
+        return process, scale, matched
+
+    return _host_function("sample_plan", prepared)
+
+
+def _host_function(name: str, prepared: Callable[[Any, Tensor, dict[str, Any]], Prepared]) -> Sample:
+    """The function that both hosts call; `prepared` says on what process a plan runs, and which, from model, sigmas, options."""
+
     @torch.no_grad()
     def sample(
         model: Callable[..., Tensor],
@@ -148,28 +154,19 @@ def plan_sampler(plan: Plan) -> Sample:
         noise_sampler: NoiseSampler | None = None,
         *,
         seed: int | Sequence[int] | None = None,
-        s_noise: float = 1.0,
-        **more: Any,
+        **options: Any,
     ) -> Tensor:
-        if more:
-            raise ValueError(f"a plan has its options in it: {', '.join(more)} cannot be given; s_noise can")
         given = {} if extra_args is None else dict(extra_args)
-        if "comfy.model_sampling" in sys.modules and isinstance(found := _process_of(model), Flow) != isinstance(
-            process, Flow
-        ):
-            raise ValueError(
-                f"the plan is of {process}, and the model of {'a flow' if isinstance(found, Flow) else 'VE'}"
-            )
+        process, s_noise, plan = prepared(model, sigmas, options)
         _check_x(x)
         _check_sigmas(sigmas, process)
         seeds = _seeds_of(given.get("seed") if seed is None else seed, len(x))
         scale = float(number("s_noise", s_noise, 0))
         if len(sigmas) < 2:
             return x
-        _check_match(sigmas, own)
-        return drawn(plan, process, model, x, sigmas, given, callback, disable, noise_sampler, seeds, scale)
+        return drawn(plan(), process, model, x, sigmas, given, callback, disable, noise_sampler, seeds, scale)
 
-    sample.__name__ = sample.__qualname__ = "sample_plan"
+    sample.__name__ = sample.__qualname__ = name
     return sample
 
 
