@@ -10,7 +10,7 @@ print(urn.compile_plan("unipc", process, steps=8))
 ```
 """
 
-from urn import exact, frames, grids, metrics, processes
+from urn import exact, frames, grids, metrics, processes, tuning
 from urn.comparison import compare
 from urn.compiler import compile_plan
 from urn.conformance import check
@@ -39,6 +39,7 @@ from urn.sampling import SamplingError, SamplingInterrupted, sample
 from urn.schemes.reflected import reflected
 from urn.schemes.stretches import mixed, noise_shares, varied
 from urn.schemes.x0_map import mapped_x0
+from urn.tuning import tune
 
 __version__ = "0.1.0"
 
@@ -84,5 +85,7 @@ __all__ = [
     "sample",
     "sample_adaptive",
     "sample_seeds",
+    "tune",
+    "tuning",
     "varied",
 ]

@@ -1,0 +1,293 @@
+"""tune: the front door of tuning."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from urn.model import Model
+from urn.noise import sample_seeds
+from urn.plan import Plan
+from urn.processes import components_of, is_between, process_to_json, with_side_input
+from urn.sampling import progress_bar
+from urn.tuning.objectives import Objective, ToData, as_objective
+from urn.tuning.record import Entry, Record, Tuned, tried_rows
+from urn.tuning.search import CHEAP, Search, open_study
+from urn.tuning.task import Task, TuningError, check_differentiable, make_starts
+from urn.tuning.tuners import Tuner, find_tuner
+from urn.tuning.untuned import untuned_plans
+
+SCREENED = 12  # untuned plans that are measured on all training starts, after a look at some
+
+
+class TuningInterrupted(KeyboardInterrupt):
+    """A search was interrupted. `plan` and `record` hold the best plan so far, None where nothing was measured yet.
+
+    With a storage the search goes on from there when it is started again with the same arguments.
+    """
+
+    def __init__(self, found: Tuned | None) -> None:
+        super().__init__("the search was interrupted")
+        self.plan: Plan | None = None if found is None else found.plan
+        self.record: Record | None = None if found is None else found.record
+
+
+def tune(
+    model: Model,
+    steps: int,
+    *,
+    tuner: str | Tuner = "auto",
+    objective: str | Objective | Any = None,
+    data: Tensor | None = None,
+    starts: int = 1024,
+    held_out: int = 1024,
+    seed: int = 0,
+    conditioning: Mapping[str, Any] | None = None,
+    seeded: Mapping[str, Plan] | None = None,
+    trials: int | None = None,
+    evaluations: int | None = None,
+    seconds: float | None = None,
+    storage: str | Path | None = None,
+    study: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    batch_size: int = 1024,
+    progress: bool = False,
+    **options: Any,
+) -> Tuned:
+    """Find the best plan for a model and a number of model calls, and how much it wins on starts it has not seen.
+
+    Untuned plans are measured first, every usual method on every usual grid. The tuner starts from the best of them, by
+    training starts alone. Then the best plan that it found and the best untuned one are run from the held-out starts; where
+    the tuned plan is no better there, the untuned one is returned, and the record says so.
+
+    Args:
+        model: the model; it must know its shape.
+        steps: the budget: model calls a sample, at least 2.
+        tuner: a name in `urn.tuning.tuners()`, or a `Tuner`.
+        objective: "reference", the RMS distance to a fine reference trajectory (the default where there are no data);
+            "energy" (the default with data), "frechet" or "mmd", a distance to the data; a function of the samples that
+            returns a number to make small; or an `urn.tuning.Objective`.
+        data: (N, *S), one half for training and the other held out.
+        starts, held_out: how many starts to train on, and to judge by.
+        seed: of all starts and of the search; a held-out start is never one to train on.
+        conditioning: keyword arguments for the network; tensors of `starts + held_out` entries are split.
+        seeded: further plans to start from, by label.
+        trials, evaluations, seconds: limits of the search: plans tried by the tuner; model calls times samples, those of the
+            reference and of the untuned plans included; time.
+        storage: where trials are kept: None for memory, a path for a SQLite file, or the address of a database that several
+            machines share. A search that was killed goes on when it is started again with the same arguments.
+        study: the search's name in the storage; by default made from its settings.
+        dtype, device: of the states.
+        batch_size: starts at a time.
+        progress: show a bar.
+        options: the tuner's own.
+
+    Returns:
+        (plan, record), with `.save(path)`.
+
+    Raises:
+        ValueError: an argument is wrong; nothing was run.
+        TuningError: the objective gave nan, the model or objective is not differentiable, or the storage cannot be reached;
+            its `.plan` and `.record` keep what was found.
+        TuningInterrupted: a KeyboardInterrupt came; it keeps what was found.
+
+    Example:
+        >>> plan, record = tune(model, steps=8)
+        >>> print(record)
+        >>> x = urn.sample(model, plan, shape=(64, 1, 8, 8), seed=1)
+    """
+    chosen = find_tuner(tuner)
+    chosen.check_options(options)
+    goal = as_objective(objective, data)
+    _check(model, steps, starts, held_out, goal, seeded or {}, trials, evaluations, seconds, batch_size)
+    if chosen.paired and not goal.paired:
+        raise ValueError(
+            f"tuner={chosen.name!r} needs objective='reference'; {goal.name} gives no error for every start"
+        )
+    given = _split(conditioning or {}, starts, held_out)
+    train, judging = (
+        make_starts(model, sample_seeds(seed, count, first), given[place], bool(place), dtype, device)
+        for place, (count, first) in enumerate(((starts, 0), (held_out, starts)))
+    )
+    task = Task(model, steps, goal, train, judging, batch=batch_size)
+    if chosen.gradients:
+        check_differentiable(model, task.train)
+    settings = _settings(model, steps, chosen, options, goal, starts, seed)
+    name = study or f"{chosen.name} {steps} calls {goal.name} seed {seed}"
+    opened = open_study(storage, name, settings, seed)
+    with progress_bar(progress, trials or 0, "plan") as bar:
+        search = Search(
+            task,
+            opened,
+            seed,
+            trials=trials,
+            evaluations=evaluations,
+            seconds=seconds,
+            told=None
+            if bar is None
+            else lambda one: (bar.update(), bar.set_postfix_str(f"{one.value:.4g} {one.label}")),
+        )
+        try:
+            _try_untuned(search, seeded or {}, model.integer_times)
+            if not search.is_over:
+                chosen(search, **options)
+        except KeyboardInterrupt:
+            raise TuningInterrupted(_found(search, chosen, options)) from None
+        except TuningError as error:
+            if search.tried:
+                found = _found(search, chosen, options)
+                error.plan, error.record = (None, None) if found is None else found
+            raise
+    result = _found(search, chosen, options)
+    if result is None:
+        raise TuningError("no plan gave finite samples: is the model's process right?")
+    return result
+
+
+def _try_untuned(search: Search, seeded: Mapping[str, Plan], whole: bool) -> None:
+    """Measure the plans that the search is seeded with: all on some starts, the best on all."""
+    if any(one.untuned for one in search.tried):
+        return  # a search that goes on
+    task = search.task
+    few = min(CHEAP, len(task.train))
+    every = [*seeded.items(), *untuned_plans(task.model.process, task.calls, whole=whole)]
+    looked = sorted(((task.value(plan, few), place) for place, (_, plan) in enumerate(every)))
+    kept = {place for _, place in looked[:SCREENED]} | set(range(len(seeded)))
+    for _, place in looked:
+        if place in kept:
+            label, plan = every[place]
+            search.try_plan(plan, label, untuned=True)
+
+
+def _found(search: Search, chosen: Tuner, options: Mapping[str, Any]) -> Tuned | None:
+    """The best plan by training starts beside the best untuned one, judged on the held-out starts."""
+    task, seconds = search.task, search.spent
+    try:
+        best, plain = search.best, search.best_untuned
+    except TuningError:
+        return None
+    plans = {"tuned": best, "untuned": plain}
+    entries = {
+        kind: Entry(one.label, one.plan.nfe, task.figure(one.plan, held_out=False), task.figure(one.plan))
+        for kind, one in plans.items()
+    }
+    better = entries["tuned"].held_out.estimate < entries["untuned"].held_out.estimate
+    returned = "tuned" if better and not best.untuned else "untuned"
+    from urn import __version__
+
+    return Tuned(
+        plans[returned].plan,
+        Record(
+            tuner=chosen.name,
+            options=dict(options),
+            model=describe(task.model),
+            process=str(task.model.process),
+            objective=task.objective.name,
+            calls=task.calls,
+            seed=search.seed,
+            starts=len(task.train),
+            held_out=len(task.held_out),
+            evaluations=search.tried[-1].evaluations,
+            judging=task.judged,
+            seconds=seconds,
+            tuned=entries["tuned"],
+            untuned=entries["untuned"],
+            returned=returned,
+            tried=tried_rows(search.tried),
+            command=shlex.join(sys.argv),
+            versions={"urn": __version__, "torch": torch.__version__},
+        ),
+    )
+
+
+def describe(model: Model) -> str:
+    """A model in words."""
+    net = getattr(model.net, "__qualname__", type(model.net).__name__)
+    return f"{net} ({', '.join(model.outputs)}) of {model.process}"
+
+
+def _settings(
+    model: Model, steps: int, chosen: Tuner, options: Mapping[str, Any], goal: Objective, starts: int, seed: int
+) -> dict[str, Any]:
+    """What two searches must have in common for the trials of one to be the other's."""
+    return {
+        "tuner": chosen.name,
+        "options": {name: repr(value) for name, value in sorted(options.items())},
+        "calls": steps,
+        "objective": goal.name,
+        "process": process_to_json(model.process),
+        "shape": list(model.shape or ()),
+        "outputs": list(model.outputs),
+        "starts": starts,
+        "seed": seed,
+    }
+
+
+def _split(conditioning: Mapping[str, Any], starts: int, held_out: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keyword arguments of the training starts, and of those held out."""
+    first: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for name, value in conditioning.items():
+        if isinstance(value, Tensor) and value.ndim and len(value) == starts + held_out:
+            first[name], rest[name] = value[:starts], value[starts:]
+        elif isinstance(value, Tensor) and value.ndim and len(value) > 1:
+            raise ValueError(
+                f"conditioning[{name!r}]: {len(value)} entries; {starts} training and {held_out} held-out starts "
+                f"need {starts + held_out}"
+            )
+        else:
+            first[name] = rest[name] = value
+    return first, rest
+
+
+def _check(
+    model: Any,
+    steps: Any,
+    starts: Any,
+    held_out: Any,
+    goal: Objective,
+    seeded: Mapping[str, Plan],
+    trials: Any,
+    evaluations: Any,
+    seconds: Any,
+    batch_size: Any,
+) -> None:
+    if not isinstance(model, Model):
+        raise ValueError(f"model={model!r} must be a Model: urn.Model(net, process, predicts=...)")
+    if model.shape is None:
+        raise ValueError("model: it does not know the shape of a sample: Model(..., shape=(...))")
+    process = model.process
+    if len(components_of(process)) > 1 or with_side_input(process) is not None or is_between(process):
+        raise ValueError(f"model: plans are tuned on processes x = alpha x0 + sigma epsilon; {process} is another kind")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
+        raise ValueError(f"steps={steps!r} must be an integer of at least 2: one call leaves nothing to choose")
+    for name, value, least in (
+        ("starts", starts, 8),
+        ("held_out", held_out, 8),
+        ("trials", 1 if trials is None else trials, 1),
+        ("evaluations", 1 if evaluations is None else evaluations, 1),
+        ("batch_size", batch_size, 1),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
+    if seconds is not None and not seconds > 0:
+        raise ValueError(f"seconds={seconds!r} must be positive")
+    if isinstance(goal, ToData) and tuple(goal.data.shape[1:]) != model.shape:
+        raise ValueError(f"data: {tuple(goal.data.shape)}; this model's samples have shape {model.shape}")
+    for label, plan in seeded.items():
+        if plan.process != process:
+            raise ValueError(f"seeded[{label!r}] is for {plan.process}; the model's process is {process}")
+        if plan.nfe > steps:
+            raise ValueError(f"seeded[{label!r}] calls the model {plan.nfe} times; the budget is {steps}")
+
+
+def seeds_of(record: Record) -> tuple[Sequence[int], Sequence[int]]:
+    """The seeds of a record's training and held-out starts."""
+    return sample_seeds(record.seed, record.starts), sample_seeds(record.seed, record.held_out, record.starts)
