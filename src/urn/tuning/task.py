@@ -256,7 +256,6 @@ def make_starts(
     model: Model, seeds: Sequence[int], conditioning: Mapping[str, Any], held_out: bool, dtype: torch.dtype, device: Any
 ) -> Starts:
     """Unit normals of seeds, the ones that `urn.sample` would start from."""
-    assert model.shape is not None
-    like = torch.empty((len(seeds), *model.shape), dtype=dtype, device=device)
+    like = torch.empty((len(seeds), *(model.shape or ())), dtype=dtype, device=device)
     t = float(as_tensor(model.process.t_start))
     return Starts(SeededNoise(tuple(seeds)).normal((t, t), 0, like), tuple(seeds), conditioning, held_out)
