@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -84,8 +84,7 @@ class ToReference:
 
     def value(self, samples: Tensor, target: Tensor | None) -> Tensor:
         """The RMS distance, differentiable in the samples."""
-        assert target is not None
-        return (samples - target).square().mean().sqrt()
+        return (samples - cast(Tensor, target)).square().mean().sqrt()
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,9 +133,8 @@ class ToData:
 
     def value(self, samples: Tensor, target: Tensor | None) -> Any:
         """The metric."""
-        assert target is not None
         metric = METRICS[self.metric] if isinstance(self.metric, str) else self.metric
-        return metric(samples, target.to(samples))
+        return metric(samples, cast(Tensor, target).to(samples))
 
 
 @dataclass(frozen=True)

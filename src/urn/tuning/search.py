@@ -143,17 +143,12 @@ class Search:
         if known is not None and trial is None:
             return known.value
         trial = self.study.ask() if trial is None else trial
-        pruned = False
         if known is not None:
             value, pruned = known.value, known.pruned
         elif value is None:
-            if prune and len(self.task.train) > CHEAP:
-                value = self.task.value(plan, CHEAP)
-                trial.report(value, 0)
-                pruned = trial.should_prune()
-            if not pruned:
-                value = self.task.value(plan)
-        assert value is not None
+            value, pruned = self._measured(plan, trial, prune)
+        else:
+            pruned = False
         one = Tried(label, plan, value, pruned, untuned, self.task.evaluations, self.spent)
         self._keep(one, trial)
         infinite = value == float("inf")
@@ -164,6 +159,15 @@ class Search:
             state=state.PRUNED if pruned else state.FAIL if infinite else state.COMPLETE,
         )
         return value
+
+    def _measured(self, plan: Plan, trial: optuna.Trial, prune: bool) -> tuple[float, bool]:
+        """The value, and whether the trial is given up after a cheap look."""
+        if prune and len(self.task.train) > CHEAP:
+            value = self.task.value(plan, CHEAP)
+            trial.report(value, 0)
+            if trial.should_prune():
+                return value, True
+        return self.task.value(plan), False
 
     def _keep(self, one: Tried, trial: optuna.Trial) -> None:
         self.tried.append(one)
