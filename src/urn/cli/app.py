@@ -16,7 +16,7 @@ from urn.conformance.verdicts import in_words
 from urn.method import Method
 from urn.methods import find_method
 
-from . import compare, plans, sample, specs, train
+from . import compare, plans, sample, specs, train, tune
 from .screen import Guarded, console, say
 
 app = typer.Typer(cls=Guarded, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
@@ -25,6 +25,9 @@ app.add_typer(train.app, name="train")
 app.command("sample")(sample.sample)
 app.command("compare")(compare.compare_command)
 app.command("check")(compare.check_command)
+app.command("tune")(tune.tune_command)
+app.command("tuners")(tune.tuners_command)
+app.command("tuned")(tune.tuned_command)
 
 
 def _version(wanted: bool) -> None:

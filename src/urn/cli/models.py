@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from urn.model import Model
-from urn.processes import VP
+from urn.processes import VP, Process
 
 
 def _digits() -> Model:
@@ -17,21 +17,35 @@ def _digits() -> Model:
     return load_digits()
 
 
-def _digits_exact() -> Model:
+def _digits_exact(process: Process | None = None) -> Model:
     from urn.exact import digits_mixture
 
-    return digits_mixture().model(VP.linear())
+    return digits_mixture().model(process or VP.linear())
 
 
-MODELS: dict[str, Callable[[], Model]] = {"digits": _digits, "digits-exact": _digits_exact}
+def _photographs_exact(process: Process | None = None) -> Model:
+    from urn.exact import photographs_mixture
+
+    return photographs_mixture().model(process or VP.linear())
 
 
-def open_model(name: str) -> Model:
+EXACT: dict[str, Callable[..., Model]] = {"digits-exact": _digits_exact, "photographs-exact": _photographs_exact}
+MODELS: dict[str, Callable[[], Model]] = {"digits": _digits, **EXACT}
+
+
+def open_model(name: str, process: Process | None = None) -> Model:
     """The model of a name, or in a folder that `urn.nets.save_model`, `urn train digits` or diffusers wrote.
 
+    Args:
+        process: for an exact model, which is known under every process; VP.linear() by default.
+
     Raises:
-        ValueError: there is no such name or folder; it lists what is allowed.
+        ValueError: there is no such name or folder; it lists what is allowed. A process beside a network, which has its own.
     """
+    if process is not None:
+        if name not in EXACT:
+            raise ValueError(f"process: {name} has its own; only {', '.join(EXACT)} take one")
+        return EXACT[name](process)
     if name in MODELS:
         return MODELS[name]()
     from urn.nets import load_digits, load_model

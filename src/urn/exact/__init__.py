@@ -9,6 +9,7 @@ from .gaussian import Gaussian
 from .interpolant import BetweenMixtures
 from .joint import joint_model, joint_sample
 from .mixture import GaussianMixture, digits_mixture
+from .photographs import photographs_mixture
 from .reflected import ReflectedEmpirical, reflected_kernel
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "joint_model",
     "joint_sample",
     "moments",
+    "photographs_mixture",
     "reflected_kernel",
 ]

@@ -93,7 +93,7 @@ class Plan(Rows):
 
     @staticmethod
     def from_json(text: str) -> Plan:
-        """The plan that `to_json` wrote.
+        """The plan that `to_json` wrote, or that of a tuned plan's file.
 
         Raises:
             PlanError: the text is not JSON, not a plan, of a later version, or was damaged.

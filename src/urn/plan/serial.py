@@ -15,6 +15,7 @@ from .plan import Plan
 from .rows import Apply, Array, Combine, Evaluate, Law, Node, Noise, PlanError, Row
 
 FORMAT, VERSION = "urn-plan", 1
+TUNED = "urn-tuned"  # a plan with the record of how it was found
 ROWS = {row.kind: row for row in (Evaluate, Noise, Combine, Apply)}
 
 
@@ -42,6 +43,8 @@ def from_json(text: str) -> Plan:
         content = json.loads(text)
     except (json.JSONDecodeError, TypeError) as error:
         raise PlanError(f"not JSON, so not a plan: {error}") from None
+    if isinstance(content, dict) and content.get("format") == TUNED:
+        content = content.get("plan")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise PlanError(f"not an Urn plan: 'format' is {found!r}, not {FORMAT!r}")

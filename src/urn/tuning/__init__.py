@@ -9,7 +9,8 @@ space.py       the free choices of a plan
 search.py      a search under way: its trials, in an Optuna study
 tuners/        one file per tuner
 record.py      how a plan was found; tuned plans as files
-text.py        a record as text
+text.py, plot.py  a record as text, and as a picture
+shipped.py     the tuned plans that Urn ships, in plans/
 ```
 """
 
@@ -17,6 +18,7 @@ from .front import TuningInterrupted, tune
 from .objectives import Objective, Own, ToData, ToReference
 from .record import Entry, Record, Tuned, load
 from .search import Search, Tried
+from .shipped import shipped
 from .task import Figure, Starts, Task, TuningError
 from .tuners import Tuner, find_tuner, tuner, tuners
 from .untuned import plan_within, untuned_plans
@@ -40,6 +42,7 @@ __all__ = [
     "find_tuner",
     "load",
     "plan_within",
+    "shipped",
     "tune",
     "tuner",
     "tuners",

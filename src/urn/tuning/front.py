@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from urn.sampling import progress_bar
 from urn.tuning.objectives import Objective, ToData, as_objective
 from urn.tuning.record import Entry, Record, Tuned, tried_rows
 from urn.tuning.search import CHEAP, Search, open_study
-from urn.tuning.task import Task, TuningError, check_differentiable, make_starts
+from urn.tuning.task import Starts, Task, TuningError, check_differentiable, make_starts
 from urn.tuning.tuners import Tuner, find_tuner
 from urn.tuning.untuned import untuned_plans
 
@@ -112,10 +112,8 @@ def tune(
             f"tuner={chosen.name!r} needs objective='reference'; {goal.name} gives no error for every start"
         )
     given = _split(conditioning or {}, starts, held_out)
-    train, judging = (
-        make_starts(model, sample_seeds(seed, count, first), given[place], bool(place), dtype, device)
-        for place, (count, first) in enumerate(((starts, 0), (held_out, starts)))
-    )
+    train = make_starts(model, sample_seeds(seed, starts), given[0], False, dtype, device)
+    judging = make_starts(model, sample_seeds(seed, held_out, starts), given[1], True, dtype, device)
     task = Task(model, steps, goal, train, judging, batch=batch_size)
     if chosen.gradients:
         check_differentiable(model, task.train)
@@ -288,6 +286,13 @@ def _check(
             raise ValueError(f"seeded[{label!r}] calls the model {plan.nfe} times; the budget is {steps}")
 
 
-def seeds_of(record: Record) -> tuple[Sequence[int], Sequence[int]]:
-    """The seeds of a record's training and held-out starts."""
-    return sample_seeds(record.seed, record.starts), sample_seeds(record.seed, record.held_out, record.starts)
+def starts_of(
+    model: Model, record: Record, conditioning: Mapping[str, Any], dtype: torch.dtype = torch.float32
+) -> tuple[Starts, Starts]:
+    """The training and the held-out starts of a record's search."""
+    first, rest = _split(conditioning, record.starts, record.held_out)
+    seeds = sample_seeds(record.seed, record.starts), sample_seeds(record.seed, record.held_out, record.starts)
+    return (
+        make_starts(model, seeds[0], first, False, dtype, "cpu"),
+        make_starts(model, seeds[1], rest, True, dtype, "cpu"),
+    )
