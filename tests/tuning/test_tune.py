@@ -24,6 +24,7 @@ from urn.tuning import (
     untuned_plans,
 )
 from urn.tuning.objectives import ToData
+from urn.tuning.times import times_of
 
 
 def test_the_best_untuned_plan_is_the_best_of_them_on_the_training_starts():
@@ -181,9 +182,7 @@ def test_gradient_tuners_refuse_what_gives_no_gradient():
     def descending(search):
         """Takes one gradient."""
         gaps = torch.zeros(5, dtype=torch.float64, requires_grad=True)
-        draft = urn.compile_plan(
-            "ddim", PROCESS, grid=urn.tuning.times.times_of(PROCESS, gaps, PROCESS.t_start, PROCESS.t_end)
-        )
+        draft = urn.compile_plan("ddim", PROCESS, grid=times_of(PROCESS, gaps, PROCESS.t_start, PROCESS.t_end))
         search.task.loss(draft, search.task.train, search.task.train_target).backward()
         assert gaps.grad is not None
 
@@ -208,7 +207,7 @@ def test_the_storage_says_what_is_wrong_with_it(tmp_path):
     with pytest.raises(TuningError, match="cannot be reached"):
         tune(plane(), 5, tuner="untuned", storage=tmp_path / "text.db", **SMALL)
     tune(plane(), 5, tuner="untuned", storage=tmp_path / "tune.db", study="mine", **SMALL)
-    with pytest.raises(TuningError, match="study='mine' in .* is of another search .*calls: 5 there, 6 here"):
+    with pytest.raises(TuningError, match=r"study='mine' in .* is of another search .*calls: 5 there, 6 here"):
         tune(plane(), 6, tuner="untuned", storage=tmp_path / "tune.db", study="mine", **SMALL)
 
 
