@@ -317,7 +317,10 @@ def test_a_network_that_returns_nan_keeps_what_was_drawn(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["digit"], "model='digit' is unknown; did you mean digits? allowed: digits, digits-exact, photographs-exact, or a folder"),
+        (
+            ["digit"],
+            "model='digit' is unknown; did you mean digits? allowed: digits, digits-exact, photographs-exact, or a folder",
+        ),
         (["digits-exact", "--method", "dpmp_2m"], "method='dpmp_2m' is unknown; did you mean dpmpp_2m"),
         (["digits-exact", "--grid", "karas"], "grid='karas' is unknown; did you mean karras"),
         (["digits-exact", "--grid", "karras:rh=5"], "grid 'karras' has no option rh=5; its options: rho"),
