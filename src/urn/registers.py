@@ -7,19 +7,23 @@ once and written once, however many sums it has. Half precision is held in float
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from urn.arithmetic import HALF, weighted_sum
-from urn.binding import Program, Sum
+from urn.binding import Product, Program, Sum
 from urn.plan import Register
 
 COLUMNS = 16  # a block has a multiple of these: of 1 or 2 columns products are rounded otherwise than of many
-LARGE = 1 << 17  # columns from which a Mix does not write the rows that are to be filled after it
+LARGE = 1 << 17  # columns from which a block may be mixed by tiles
+TILES = 3 << 16  # numbers in a tile, which stay in a cache
+# how many tensors and others hold a storage, in Python or not, views among them
+HOLDERS: Callable[[int], int] = getattr(torch._C, "_storage_Use_Count", lambda cdata: 0)
 
 
 def registers_for(program: Program, inputs: Mapping[str, Any], *, keep: bool) -> Named | Block:
@@ -48,45 +52,107 @@ class Named(dict[str, Any]):
         return self[name]
 
 
+class Memory:
+    """Rows of a run's own, and the views of them that it works with."""
+
+    def __init__(self, block: Tensor, like: Tensor) -> None:
+        self.block, self.address = block, block.data_ptr()
+        self.rows = block.as_strided((len(block), *like.shape), (block.shape[1], *like.stride())).unbind()
+        self.heads = {len(block): block}
+        self.cdata = block.untyped_storage()._cdata
+        self.own = HOLDERS(self.cdata)
+
+    def first(self, count: int) -> Tensor:
+        """The first rows."""
+        if count not in self.heads:
+            self.heads[count] = self.block[:count]
+            self.own += 1
+        return self.heads[count]
+
+    def is_free(self) -> bool:
+        """Whether nobody else holds the memory or a view of it, and it was not moved to be shared with another process."""
+        return HOLDERS(self.cdata) == self.own > 0 and self.block.data_ptr() == self.address
+
+
 class Block:
-    """One row of a matrix for each register. A Mix makes a new block, so that nobody's tensor is written to."""
+    """One row of a matrix for each register. Memory is used again, but not while anybody else holds some of it.
+
+    Of a small state a Mix makes the whole block anew, in the memory of the one before. Of a large one it makes a tile of
+    columns at a time, while that is in the processor's cache, and writes it over what nothing reads any more.
+    """
 
     def __init__(self, program: Program, inputs: Mapping[str, Tensor]) -> None:
         like = inputs["x"]
-        self.shape, self.dtype = like.shape, like.dtype
+        self.like = like if like.is_contiguous() else like.contiguous()
+        self.half = like.dtype if like.dtype in HALF else None
+        self.dtype = torch.float32 if self.half else like.dtype
         self.columns = -(-like.numel() // COLUMNS) * COLUMNS
-        self.strides = like.stride() if like.is_contiguous() else like.contiguous().stride()
-        inner = torch.float32 if like.dtype in HALF else like.dtype
-        self.is_half = inner != like.dtype
-        self.places = program.places[0]
-        self.following = iter(zip(program.matrices(inner), program.places[1:], strict=True))
-        self.block = torch.zeros(len(self.places), self.columns, dtype=inner)
+        self.places, self.height = program.places, program.height
+        self.memory = self._memory()
+        self.spare = None if self.columns >= LARGE and program.copies_much else self._memory()
+        self.late: tuple[int, Tensor] | None = None  # what the next Mix is to put in its place
+        self.following = iter(program.products(self.dtype, self.spare is not None))
         for name in program.inputs:
             self[name] = inputs[name]
 
     def __getitem__(self, name: Register) -> Tensor:
-        row = self.block.as_strided(self.shape, self.strides, self.places[name] * self.columns)
-        return row.to(self.dtype) if self.is_half else row
+        if self.late:
+            self._settle()
+        row = self.memory.rows[self.places[name]]
+        return row.to(self.half) if self.half else row.data  # a tensor of its own: whoever keeps it is counted
 
     def __setitem__(self, name: Register, value: Tensor) -> None:
-        self.block.as_strided(self.shape, self.strides, self.places[name] * self.columns).copy_(value)
+        if (place := self.places.get(name)) is None:  # nothing reads it
+            return
+        if self.spare or value.numel() < self.columns:
+            self.memory.rows[place].copy_(value)
+        else:
+            self._settle()
+            self.late = place, value
 
     def mix(self, sums: tuple[Sum, ...]) -> None:
         """Make the next Mix's sums, and keep what is read after it."""
-        (matrix, made), self.places = next(self.following)
-        if self.columns < LARGE:
-            self.block = torch.mm(matrix, self.block)
-        else:
-            block = torch.empty(len(matrix), self.columns, dtype=self.block.dtype)
-            torch.mm(matrix[:made], self.block, out=block[:made])
-            self.block = block
+        product = next(self.following)
+        if self.spare is None:
+            self._mix_tiles(product)
+            return
+        matrix, memory = product.matrix, self.memory
+        self.memory = self.spare if self.spare.is_free() else self._memory()
+        torch.mm(matrix, memory.first(matrix.shape[1]), out=self.memory.first(matrix.shape[0]))
+        self.spare = memory
 
     def drop(self, names: tuple[Register, ...]) -> None:
-        """Nothing: the next Mix leaves them out."""
+        """Nothing: their rows are written over."""
 
     def handed_out(self, name: Register) -> Tensor:
         """A register for the caller, who need not keep the block."""
         return self[name].clone()
+
+    def _memory(self) -> Memory:
+        return Memory(torch.empty(self.height, self.columns, dtype=self.dtype), self.like)
+
+    def _settle(self) -> None:
+        if self.late:
+            place, value = self.late
+            self.memory.rows[place].copy_(value)
+            self.late = None
+
+    def _mix_tiles(self, product: Product) -> None:
+        if not self.memory.is_free():
+            self.memory = Memory(self.memory.block.clone(), self.like)
+        matrix, block, width = product.matrix, self.memory.block, TILES // self.height // COLUMNS * COLUMNS
+        scratch = torch.empty(len(matrix), width, dtype=self.dtype)
+        place, value = self.late or (0, None)
+        read = repeat(None) if value is None else zip(block[place].split(width), value.reshape(-1).split(width))
+        written = [block[place].split(width) for place in product.made]
+        for tile, late, *rows in zip(block[: matrix.shape[1]].split(width, 1), read, *written):
+            if late:
+                late[0].copy_(late[1])
+            made = scratch[:, : tile.shape[1]]
+            torch.mm(matrix, tile, out=made)
+            for row, to in zip(made, rows):
+                to.copy_(row)
+        self.late = None
 
 
 def _fit_one_block(values: list[Any]) -> bool:
