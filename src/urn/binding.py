@@ -94,15 +94,19 @@ Operation = Call | Draw | Map | Mix
 
 @dataclass(frozen=True)
 class Product:
-    """A Mix of registers that lie in the rows of one block, as a matrix from the block's first rows to other rows.
+    """A Mix of registers that lie in the rows of one block, as a matrix.
 
     Attributes:
-        matrix: of as many columns as rows are read.
-        made: the row of the block that each row of the matrix makes; a matrix of one more is filled up with a row of zeros.
+        matrix: of at least two rows, for products with one are rounded otherwise, and by the number of columns.
+        made: the row of the block that each row of the matrix makes; of one only, the matrix has a row of zeros besides.
+        read: how many rows of the block are read, from the first on.
+        height: rows of the matrix.
     """
 
     matrix: Tensor
     made: tuple[int, ...]
+    read: int
+    height: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +146,7 @@ class Program:
 
     @cached_property
     def height(self) -> int:
-        """Rows of the block of memory; at least two, for products with one row are rounded otherwise, and by their columns."""
+        """Rows of the block of memory."""
         return max(2, 1 + max(self.places.values()))
 
     @cached_property
@@ -179,7 +183,7 @@ class Program:
         for row, place in enumerate(made):
             for name, weight in rows.get(place, {}).items():
                 matrix[row, self.places[name]] = weight
-        return Product(matrix.to(dtype), made)
+        return Product(matrix.to(dtype), made, *matrix.T.shape)
 
 
 def bind(plan: Rows, models: Mapping[str, Model], *, watched: bool = False) -> Program:

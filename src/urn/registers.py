@@ -7,8 +7,8 @@ once and written once, however many sums it has. Half precision is held in float
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any
 
@@ -58,16 +58,16 @@ class Memory:
     def __init__(self, block: Tensor, like: Tensor) -> None:
         self.block, self.address = block, block.data_ptr()
         self.rows = block.as_strided((len(block), *like.shape), (block.shape[1], *like.stride())).unbind()
-        self.heads = {len(block): block}
+        self.heads = {len(block): block}  # its first rows
         self.cdata = block.untyped_storage()._cdata
         self.own = HOLDERS(self.cdata)
 
-    def first(self, count: int) -> Tensor:
+    def head(self, rows: int) -> Tensor:
         """The first rows."""
-        if count not in self.heads:
-            self.heads[count] = self.block[:count]
+        if rows not in self.heads:
+            self.heads[rows] = self.block[:rows]
             self.own += 1
-        return self.heads[count]
+        return self.heads[rows]
 
     def is_free(self) -> bool:
         """Whether nobody else holds the memory or a view of it, and it was not moved to be shared with another process."""
@@ -116,10 +116,10 @@ class Block:
         if self.spare is None:
             self._mix_tiles(product)
             return
-        matrix, memory = product.matrix, self.memory
-        self.memory = self.spare if self.spare.is_free() else self._memory()
-        torch.mm(matrix, memory.first(matrix.shape[1]), out=self.memory.first(matrix.shape[0]))
-        self.spare = memory
+        old, new = self.memory, self.spare if self.spare.is_free() else self._memory()
+        read, made = product.read, product.height
+        torch.mm(product.matrix, old.head(read), out=new.head(made))
+        self.memory, self.spare = new, old
 
     def drop(self, names: tuple[Register, ...]) -> None:
         """Nothing: their rows are written over."""
@@ -140,18 +140,20 @@ class Block:
     def _mix_tiles(self, product: Product) -> None:
         if not self.memory.is_free():
             self.memory = Memory(self.memory.block.clone(), self.like)
-        matrix, block, width = product.matrix, self.memory.block, TILES // self.height // COLUMNS * COLUMNS
-        scratch = torch.empty(len(matrix), width, dtype=self.dtype)
-        place, value = self.late or (0, None)
-        read = repeat(None) if value is None else zip(block[place].split(width), value.reshape(-1).split(width))
-        written = [block[place].split(width) for place in product.made]
-        for tile, late, *rows in zip(block[: matrix.shape[1]].split(width, 1), read, *written):
-            if late:
-                late[0].copy_(late[1])
+        block, width = self.memory.block, TILES // self.height // COLUMNS * COLUMNS
+        scratch = torch.empty(product.height, width, dtype=self.dtype)
+        parts = partial(torch.split, split_size_or_sections=width, dim=-1)
+        late: Iterable[Any] = repeat(None)
+        if self.late:
+            late = zip(parts(block[self.late[0]]), parts(self.late[1].reshape(-1)), strict=True)
+        places = [parts(block[place]) for place in product.made]
+        for tile, copied, *rows in zip(parts(block[: product.read]), late, *places, strict=False):
+            if copied:
+                copied[0].copy_(copied[1])
             made = scratch[:, : tile.shape[1]]
-            torch.mm(matrix, tile, out=made)
-            for row, to in zip(made, rows):
-                to.copy_(row)
+            torch.mm(product.matrix, tile, out=made)
+            for row, place in zip(made, rows, strict=False):
+                place.copy_(row)
         self.late = None
 
 
@@ -182,6 +184,9 @@ def products_go_by_column() -> bool:
             block = torch.randn(rows, 1024, generator=generator, dtype=dtype)
             whole = torch.mm(matrix, block)
             for columns in (slice(0, 16), slice(16, 48), slice(48, 560), slice(560, 1024)):
-                if not torch.equal(torch.mm(matrix, block[:, columns].contiguous()), whole[:, columns]):
+                part = block[:, columns]
+                apart = (torch.mm(matrix, part.contiguous()), torch.mm(matrix, part))
+                few = torch.mm(matrix[: max(2, rows // 2)], part)
+                if not all(torch.equal(found, whole[: len(found), columns]) for found in (*apart, few)):
                     return False
     return True
