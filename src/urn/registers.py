@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
 from itertools import repeat
+from sys import getrefcount
 from typing import Any
 
 import torch
@@ -59,8 +60,9 @@ class Memory:
         self.block, self.address = block, block.data_ptr()
         self.rows = block.as_strided((len(block), *like.shape), (block.shape[1], *like.stride())).unbind()
         self.heads = {len(block): block}  # its first rows
-        self.cdata = block.untyped_storage()._cdata
-        self.own = HOLDERS(self.cdata)
+        self.storage = block.untyped_storage()
+        self.cdata = self.storage._cdata
+        self.own, self.named = HOLDERS(self.cdata), getrefcount(self.storage)
 
     def head(self, rows: int) -> Tensor:
         """The first rows."""
@@ -71,7 +73,8 @@ class Memory:
 
     def is_free(self) -> bool:
         """Whether nobody else holds the memory or a view of it, and it was not moved to be shared with another process."""
-        return HOLDERS(self.cdata) == self.own > 0 and self.block.data_ptr() == self.address
+        is_own = HOLDERS(self.cdata) == self.own > 0 and getrefcount(self.storage) == self.named
+        return is_own and self.block.data_ptr() == self.address
 
 
 class Block:
