@@ -88,6 +88,14 @@ class Model:
             raise ValueError(
                 f"the network was called with {KINDS[library(x)]} and failed; {ADVICE}: {error}"
             ) from error
+        return self.accepted(result, x)
+
+    def accepted(self, result: Any, x: Any) -> tuple[Any, ...]:
+        """What the network returned for x, one tensor for each name in `outputs`, in x's dtype.
+
+        Raises:
+            ValueError: another number of outputs, or another shape.
+        """
         single = isinstance(result, Tensor) and isinstance(x, Tensor) and len(self.outputs) == 1
         if single and result.shape == x.shape and result.dtype == x.dtype:  # as it mostly is
             return (result,)
