@@ -80,8 +80,8 @@ class Memory:
 class Block:
     """One row of a matrix for each register. Memory is used again, but not while anybody else holds some of it.
 
-    Of a small state a Mix makes the whole block anew, in the memory of the one before. Of a large one it makes a tile of
-    columns at a time, while that is in the processor's cache, and writes it over what nothing reads any more.
+    A Mix makes the whole block anew, in the memory of the one before. Of a large state of which much would only be copied, it
+    makes a tile of columns at a time, while that is in the processor's cache, and writes it over what nothing reads any more.
     """
 
     def __init__(self, program: Program, inputs: Mapping[str, Tensor]) -> None:
