@@ -31,6 +31,7 @@ from urn.binding import Call, Mix, bind
 from urn.compiler import kept_plans
 from urn.methods import own_names
 from urn.noise import FastNoise, NoiseSource, SeededNoise
+from urn.registers import Block, registers_for
 
 SHAPES = ((1, 4, 64, 64), (16, 4, 128, 128))
 NOISE_SHAPE = (64, 4, 64, 64)
@@ -119,6 +120,7 @@ def compare(pair: Pair, shape: tuple[int, ...], repeats: int) -> dict[str, Any]:
     return {
         "copy": spread(copy, STEPS)["median"],
         "passes": passes(plan, model) / STEPS,
+        **held(plan, model, x),
         "name": pair.name,
         "scheduler": pair.scheduler,
         "nearest": pair.nearest,
@@ -158,6 +160,15 @@ def passes(plan: urn.Plan, model: urn.Model) -> int:
     operations = bind(plan, {"main": model}, watched=True).operations
     sums = [terms for one in operations if isinstance(one, (Call, Mix)) for _, terms in one.sums]
     return sum(len(terms) + 1 for terms in sums if len(terms) > 1 or terms[0][0] != 1)
+
+
+def held(plan: urn.Plan, model: urn.Model, x: Tensor) -> dict[str, int]:
+    """How many states' memory a run holds, and how many of them it needs at once."""
+    program = bind(plan, {"main": model})
+    with torch.no_grad():
+        registers = registers_for(program, {"x": x}, keep=False)
+    blocks = 2 if isinstance(registers, Block) and registers.spare else 1
+    return {"held": blocks * program.height, "needed": program.height}
 
 
 def every(names: Sequence[str], shape: tuple[int, ...], repeats: int) -> dict[str, Any]:

@@ -46,12 +46,15 @@ OVERHEAD = """## Overhead beside the network
 The network returns a stored tensor, so the time is the sampler's own. Both sides take 20 steps on the trailing times in
 float32, on one thread, in turn; a run is the loop alone. Times are the process's processor time, which does not count waits
 for a core: median [quartiles] and least, in microseconds a step. *Ratio* is of medians, *of least* of the least times.
-*Kernels* are operations a step over tensors of the state's size, those over a few numbers apart. *Passes* are reads and
-writes of a state's memory that the plan's rows ask for one by one, a step; *of copy bandwidth* is how fast that goes, where a
-copy of the state is two passes. Sums between two calls are made together, in fewer passes than that. Where Urn has no
-namesake, the nearest scheduler stands beside it. diffusers makes its coefficients in the loop; Urn has made them before, when
-the plan was compiled, once for all runs: that is the table *before the loop*, where *again* is a plan that was asked for
-before. Urn's seeded noise is the same bits on every machine and device and in every batch, and is slower for it.
+*Kernels* are operations a step over tensors of the state's size, those over a few numbers apart. *Passes* are reads and writes
+of a state's memory that the plan's rows ask for one by one, a step; *of copy bandwidth* is how fast that goes, where a copy of
+the state is two passes. Sums between two calls are made together, in fewer passes than that. *States held* is how many states'
+memory a run has, in brackets how many it needs at once: history, what was returned, and the state. Small states have a second
+block to be mixed into, and so do large ones where next to nothing would only be copied; the others are mixed in their place, a
+tile at a time. Where Urn has no namesake, the nearest scheduler stands beside it. diffusers makes its coefficients in the
+loop; Urn has made them before, when the plan was compiled, once for all runs: that is the table *before the loop*, where
+*again* is a plan that was asked for before. Urn's seeded noise is the same bits on every machine and device and in every
+batch, and is slower for it.
 
 """
 
@@ -102,6 +105,7 @@ def overhead_section(result: dict[str, Any]) -> str:
     """The overhead part as Markdown."""
     shapes = dict.fromkeys(tuple(row["shape"]) for row in result["rows"])
     shown = [
+        tables.aims(result),
         *(tables.speed(result, list(shape)) for shape in shapes),
         tables.schedulers(result),
         tables.setup(result),

@@ -104,16 +104,57 @@ def best_grids(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def speed(result: dict[str, Any], shape: list[int]) -> Table:
     """Time and kernels a step."""
     header = ("Urn", "diffusers", "Urn, us a step", "diffusers, us a step", "ratio", "of least")
-    header += ("passes", "of copy bandwidth", "kernels", "scalar ones", "diffusers' kernels", "scalar ones")
+    header += (
+        "passes",
+        "of copy bandwidth",
+        "states held",
+        "kernels",
+        "scalar ones",
+        "diffusers' kernels",
+        "scalar ones",
+    )
     rows = []
     for r in result["rows"]:
         if r["shape"] == shape:
             peer = f"{r['scheduler']}{' (nearest)' if r['nearest'] else ''}"
             times = [timing(r[side]) for side in ("urn", "diffusers")]
             kernels = [f"{r[side][key]:.1f}" for side in ("urn", "diffusers") for key in ("large", "small")]
-            traffic = (f"{r['passes']:.1f}", f"{r['passes'] / 2 * r['copy'] / r['urn']['median']:.2f}")
+            bandwidth = r["passes"] / 2 * r["copy"] / r["urn"]["median"]
+            traffic = (f"{r['passes']:.1f}", f"{bandwidth:.2f}", f"{r['held']} ({r['needed']})")
             rows.append((r["name"], peer, *times, f"{r['ratio']:.2f}", f"{r['least ratio']:.2f}", *traffic, *kernels))
     return Table(f"A step beside the network at {tuple(shape)}, {result['steps']} steps", header, rows)
+
+
+def aims(result: dict[str, Any]) -> Table:
+    """What was aimed at before it was measured, and whether medians meet it."""
+    found = {(r["name"], tuple(r["shape"])): r for r in result["rows"]}
+    pipelines = {r["name"]: r for r in result["schedulers"]}
+    rows = []
+
+    def add(aim: str, middle: float, least: float, is_met: bool) -> None:
+        rows.append((aim, f"{middle:.3g}", f"{least:.3g}", "yes" if is_met else "no"))
+
+    for shape in dict.fromkeys(shape for _, shape in found):
+        is_small = shape[0] == 1
+        if is_small and (r := found.get(("ddim", shape))):
+            add(f"ddim at {shape}: at most 15 us a step", *_pair(r["urn"]), r["urn"]["median"] <= 15)
+        ratios = {"unipc_3": 20.0, "dpmpp_2m": 8.0, "euler": 1.0} if is_small else {"unipc_3": 7.0, "dpmpp_2m": 3.0}
+        for name, least in ratios.items():
+            if r := found.get((name, shape)):
+                aim = f"{name} at {shape}: at least {least:g} times less than {r['scheduler']}"
+                add(aim, r["ratio"], r["least ratio"], r["ratio"] >= least)
+        for name in () if is_small else ("ddim", "dpmpp_2m", "unipc_3"):
+            if r := found.get((name, shape)):
+                shares = [r["passes"] / 2 * r["copy"] / time for time in _pair(r["urn"])]
+                add(f"{name} at {shape}: at least 0.75 of copy bandwidth", shares[0], shares[1], shares[0] >= 0.75)
+    for name in ("heun", "unipc_3"):
+        if r := pipelines.get(name):
+            add(f"{name} in a pipeline: less than {r['scheduler']}", r["ratio"], r["least ratio"], r["ratio"] > 1)
+    return Table("What was aimed at", ("aim", "of medians", "of least times", "met"), rows)
+
+
+def _pair(times: dict[str, float]) -> tuple[float, float]:
+    return times["median"], times["least"]
 
 
 def every(result: dict[str, Any]) -> Table:

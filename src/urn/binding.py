@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import count
 from typing import Any, ClassVar
 
 import torch
@@ -92,6 +92,23 @@ class Mix:
 Operation = Call | Draw | Map | Mix
 
 
+@dataclass(frozen=True)
+class Product:
+    """A Mix of registers that lie in the rows of one block, as a matrix.
+
+    Attributes:
+        matrix: of at least two rows, for products with one are rounded otherwise, and by the number of columns.
+        made: the row of the block that each row of the matrix makes; of one only, the matrix has a row of zeros besides.
+        read: how many rows of the block are read, from the first on.
+        height: rows of the matrix.
+    """
+
+    matrix: Tensor
+    made: tuple[int, ...]
+    read: int
+    height: int
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """What the executor walks. Each operation says which registers nothing reads after it (`spent`)."""
@@ -101,7 +118,7 @@ class Program:
     outputs: tuple[Register, ...]
     times: Mapping[str, Sequence[Any]]  # of each model's calls, in order
     is_long: bool  # more than one call
-    _matrices: dict[torch.dtype, tuple[tuple[Tensor, int], ...]] = field(default_factory=dict, repr=False)
+    _products: dict[tuple[torch.dtype, bool], tuple[Product, ...]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def has_numbers_only(self) -> bool:
@@ -110,36 +127,63 @@ class Program:
         return all(isinstance(weight, (int, float)) for terms in sums for weight, _ in terms)
 
     @cached_property
-    def places(self) -> tuple[Mapping[Register, int], ...]:
-        """Where registers lie in one block of memory: at the start, and after each Mix. First come those that are made or
-        kept by the Mix, then those that calls, noises and maps fill before the next one."""
-        made: list[list[Register]] = [list(self.inputs)]
-        spent: set[Register] = set()
+    def places(self) -> Mapping[Register, int]:
+        """Where registers lie in one block of memory: each in the first row that is free. What a Mix makes may take the rows
+        of what it reads for the last time; nothing else may, for a network may keep what it is shown."""
+        places = {name: place for place, name in enumerate(self.inputs)}
+        taken, freed = set(places.values()), set[int]()
         for operation in self.operations:
-            spent.update(operation.spent)
+            spent = {places[name] for name in operation.spent if name in places}
             if isinstance(operation, Mix):
-                made.append([name for name in (*operation.outs, *made[-1]) if name not in spent])
-            else:
-                made[-1].extend(operation.outs)
-        return tuple({name: place for place, name in enumerate(names)} for names in made)
+                taken -= freed | spent
+                freed, spent = set(), set()
+            for name in operation.outs:
+                if name not in operation.spent:  # else nothing reads it
+                    places[name] = next(place for place in count() if place not in taken)
+                    taken.add(places[name])
+            freed |= spent
+        return places
 
-    def matrices(self, dtype: torch.dtype) -> tuple[tuple[Tensor, int], ...]:
-        """Each Mix as a matrix from the block of memory before it to the one after it, and how many rows are not to be filled."""
-        if dtype not in self._matrices:
-            found = []
-            mixes = (operation for operation in self.operations if isinstance(operation, Mix))
-            for mix, (old, new) in zip(mixes, pairwise(self.places), strict=True):
-                rows = {name: {name: 1.0} for name in old}
-                for out, terms in mix.sums:
-                    rows[out] = _summed(terms, rows)
-                # at least two rows: products with one row are rounded otherwise, and by the number of columns
-                matrix = torch.zeros(max(len(new), 2), len(old), dtype=torch.float64)
-                for name, place in new.items():
-                    for register, weight in rows.get(name, {}).items():
-                        matrix[place, old[register]] = weight
-                found.append((matrix.to(dtype), max(sum(name in rows for name in new), 2)))
-            self._matrices[dtype] = tuple(found)
-        return self._matrices[dtype]
+    @cached_property
+    def height(self) -> int:
+        """Rows of the block of memory."""
+        return max(2, 1 + max(self.places.values()))
+
+    @cached_property
+    def copies_much(self) -> bool:
+        """Whether a third or more of the rows that whole products make only copy what is read later."""
+        whole, made = (
+            sum(len(one.made) for one in self.products(torch.float64, is_whole)) for is_whole in (True, False)
+        )
+        return 3 * made <= 2 * whole
+
+    def products(self, dtype: torch.dtype, whole: bool) -> tuple[Product, ...]:
+        """Each Mix as a product with the block; a whole one makes a block, with all that is read later, in another's memory."""
+        if (dtype, whole) not in self._products:
+            found, live = [], set(self.inputs)
+            for operation in self.operations:
+                if isinstance(operation, Mix):
+                    found.append(self._product(operation, live, whole, dtype))
+                live = (live | set(operation.outs)) - set(operation.spent)
+            self._products[dtype, whole] = tuple(found)
+        return self._products[dtype, whole]
+
+    def _product(self, mix: Mix, live: set[Register], whole: bool, dtype: torch.dtype) -> Product:
+        known: dict[Register, Mapping[Register, float]] = {}
+        for out, terms in mix.sums:
+            known[out] = _summed(terms, known)
+        rows = {self.places[name]: terms for name, terms in known.items() if name not in mix.spent}
+        if whole:
+            rows |= {self.places[name]: {name: 1.0} for name in live if name not in mix.spent}
+            made = tuple(range(1 + max(rows, default=0)))
+        else:
+            made = tuple(rows)
+        width = 1 + max((self.places[name] for name in live), default=0)
+        matrix = torch.zeros(max(len(made), 2), width, dtype=torch.float64)
+        for row, place in enumerate(made):
+            for name, weight in rows.get(place, {}).items():
+                matrix[row, self.places[name]] = weight
+        return Product(matrix.to(dtype), made, *matrix.T.shape)
 
 
 def bind(plan: Rows, models: Mapping[str, Model], *, watched: bool = False) -> Program:

@@ -88,6 +88,14 @@ class Model:
             raise ValueError(
                 f"the network was called with {KINDS[library(x)]} and failed; {ADVICE}: {error}"
             ) from error
+        return self.accepted(result, x)
+
+    def accepted(self, result: Any, x: Any) -> tuple[Any, ...]:
+        """What the network returned for x, one tensor for each name in `outputs`, in x's dtype.
+
+        Raises:
+            ValueError: another number of outputs, or another shape.
+        """
         single = isinstance(result, Tensor) and isinstance(x, Tensor) and len(self.outputs) == 1
         if single and result.shape == x.shape and result.dtype == x.dtype:  # as it mostly is
             return (result,)
@@ -119,14 +127,14 @@ class Model:
 
     def times(self, given: Sequence[float | Tensor | Array], x: Any) -> Iterator[Any]:
         """What the network is shown of each of several times, as `shown`, in order."""
-        on_cpu = isinstance(x, Tensor) and x.device.type == "cpu" and all(isinstance(t, (int, float)) for t in given)
+        on_cpu = isinstance(x, Tensor) and x.device.type == "cpu" and {*map(type, given)} <= {int, float}
         values: Sequence[Any] = [] if not on_cpu else given if self.label is None else [self.label(t) for t in given]
-        if len(values) < 2 or any(isinstance(value, Tensor) for value in values):
+        if len(values) < 2 or (self.label is not None and any(isinstance(value, Tensor) for value in values)):
             return (self.shown(t, x) for t in given)
         if self.integer_times:
             values = [round(float(value)) for value in values]
         table = torch.tensor(values, dtype=self._time_dtype(x))[:, None]  # at once, which saves time
-        return iter(table.repeat(1, x.shape[0]).unbind())
+        return iter(table.expand(-1, x.shape[0]).contiguous().unbind())
 
     def shown(self, t: float | Tensor | Array, x: Any) -> Any:
         """The time that the network is shown: `label(t)` for every sample of x, in float32 where x is of half precision.

@@ -7,19 +7,24 @@ once and written once, however many sums it has. Half precision is held in float
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
+from itertools import repeat
+from sys import getrefcount
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from urn.arithmetic import HALF, weighted_sum
-from urn.binding import Program, Sum
+from urn.binding import Product, Program, Sum
 from urn.plan import Register
 
 COLUMNS = 16  # a block has a multiple of these: of 1 or 2 columns products are rounded otherwise than of many
-LARGE = 1 << 17  # columns from which a Mix does not write the rows that are to be filled after it
+LARGE = 1 << 17  # columns from which a block may be mixed by tiles
+TILES = 3 << 16  # numbers in a tile, which stay in a cache
+# how many tensors and others hold a storage, in Python or not, views among them
+HOLDERS: Callable[[int], int] = getattr(torch._C, "_storage_Use_Count", lambda cdata: 0)
 
 
 def registers_for(program: Program, inputs: Mapping[str, Any], *, keep: bool) -> Named | Block:
@@ -48,45 +53,111 @@ class Named(dict[str, Any]):
         return self[name]
 
 
+class Memory:
+    """Rows of a run's own, and the views of them that it works with."""
+
+    def __init__(self, block: Tensor, like: Tensor) -> None:
+        self.block, self.address = block, block.data_ptr()
+        self.rows = block.as_strided((len(block), *like.shape), (block.shape[1], *like.stride())).unbind()
+        self.heads = {len(block): block}  # its first rows
+        self.storage = block.untyped_storage()
+        self.cdata = self.storage._cdata
+        self.own, self.named = HOLDERS(self.cdata), getrefcount(self.storage)
+
+    def head(self, rows: int) -> Tensor:
+        """The first rows."""
+        if rows not in self.heads:
+            self.heads[rows] = self.block[:rows]
+            self.own += 1
+        return self.heads[rows]
+
+    def is_free(self) -> bool:
+        """Whether nobody else holds the memory or a view of it, and it was not moved to be shared with another process."""
+        is_own = HOLDERS(self.cdata) == self.own > 0 and getrefcount(self.storage) == self.named
+        return is_own and self.block.data_ptr() == self.address
+
+
 class Block:
-    """One row of a matrix for each register. A Mix makes a new block, so that nobody's tensor is written to."""
+    """One row of a matrix for each register. Memory is used again, but not while anybody else holds some of it.
+
+    A Mix makes the whole block anew, in the memory of the one before. Of a large state of which much would only be copied, it
+    makes a tile of columns at a time, while that is in the processor's cache, and writes it over what nothing reads any more.
+    """
 
     def __init__(self, program: Program, inputs: Mapping[str, Tensor]) -> None:
         like = inputs["x"]
-        self.shape, self.dtype = like.shape, like.dtype
+        self.like = like if like.is_contiguous() else like.contiguous()
+        self.half = like.dtype if like.dtype in HALF else None
+        self.dtype = torch.float32 if self.half else like.dtype
         self.columns = -(-like.numel() // COLUMNS) * COLUMNS
-        self.strides = like.stride() if like.is_contiguous() else like.contiguous().stride()
-        inner = torch.float32 if like.dtype in HALF else like.dtype
-        self.is_half = inner != like.dtype
-        self.places = program.places[0]
-        self.following = iter(zip(program.matrices(inner), program.places[1:], strict=True))
-        self.block = torch.zeros(len(self.places), self.columns, dtype=inner)
+        self.places, self.height = program.places, program.height
+        self.memory = self._memory()
+        self.spare = None if self.columns >= LARGE and program.copies_much else self._memory()
+        self.late: tuple[int, Tensor] | None = None  # what the next Mix is to put in its place
+        self.following = iter(program.products(self.dtype, self.spare is not None))
         for name in program.inputs:
             self[name] = inputs[name]
 
     def __getitem__(self, name: Register) -> Tensor:
-        row = self.block.as_strided(self.shape, self.strides, self.places[name] * self.columns)
-        return row.to(self.dtype) if self.is_half else row
+        if self.late:
+            self._settle()
+        row = self.memory.rows[self.places[name]]
+        return row.to(self.half) if self.half else row.data  # a tensor of its own: whoever keeps it is counted
 
     def __setitem__(self, name: Register, value: Tensor) -> None:
-        self.block.as_strided(self.shape, self.strides, self.places[name] * self.columns).copy_(value)
+        if (place := self.places.get(name)) is None:  # nothing reads it
+            return
+        if self.spare or value.numel() < self.columns:
+            self.memory.rows[place].copy_(value)
+        else:
+            self._settle()
+            self.late = place, value
 
     def mix(self, sums: tuple[Sum, ...]) -> None:
         """Make the next Mix's sums, and keep what is read after it."""
-        (matrix, made), self.places = next(self.following)
-        if self.columns < LARGE:
-            self.block = torch.mm(matrix, self.block)
-        else:
-            block = torch.empty(len(matrix), self.columns, dtype=self.block.dtype)
-            torch.mm(matrix[:made], self.block, out=block[:made])
-            self.block = block
+        product = next(self.following)
+        if self.spare is None:
+            self._mix_tiles(product)
+            return
+        old, new = self.memory, self.spare if self.spare.is_free() else self._memory()
+        read, made = product.read, product.height
+        torch.mm(product.matrix, old.head(read), out=new.head(made))
+        self.memory, self.spare = new, old
 
     def drop(self, names: tuple[Register, ...]) -> None:
-        """Nothing: the next Mix leaves them out."""
+        """Nothing: their rows are written over."""
 
     def handed_out(self, name: Register) -> Tensor:
         """A register for the caller, who need not keep the block."""
         return self[name].clone()
+
+    def _memory(self) -> Memory:
+        return Memory(torch.empty(self.height, self.columns, dtype=self.dtype), self.like)
+
+    def _settle(self) -> None:
+        if self.late:
+            place, value = self.late
+            self.memory.rows[place].copy_(value)
+            self.late = None
+
+    def _mix_tiles(self, product: Product) -> None:
+        if not self.memory.is_free():
+            self.memory = Memory(self.memory.block.clone(), self.like)
+        block, width = self.memory.block, TILES // self.height // COLUMNS * COLUMNS
+        scratch = torch.empty(product.height, width, dtype=self.dtype)
+        parts = partial(torch.split, split_size_or_sections=width, dim=-1)
+        late: Iterable[Any] = repeat(None)
+        if self.late:
+            late = zip(parts(block[self.late[0]]), parts(self.late[1].reshape(-1)), strict=True)
+        places = [parts(block[place]) for place in product.made]
+        for tile, copied, *rows in zip(parts(block[: product.read]), late, *places, strict=False):
+            if copied:
+                copied[0].copy_(copied[1])
+            made = scratch[:, : tile.shape[1]]
+            torch.mm(product.matrix, tile, out=made)
+            for row, place in zip(made, rows, strict=False):
+                place.copy_(row)
+        self.late = None
 
 
 def _fit_one_block(values: list[Any]) -> bool:
@@ -116,6 +187,9 @@ def products_go_by_column() -> bool:
             block = torch.randn(rows, 1024, generator=generator, dtype=dtype)
             whole = torch.mm(matrix, block)
             for columns in (slice(0, 16), slice(16, 48), slice(48, 560), slice(560, 1024)):
-                if not torch.equal(torch.mm(matrix, block[:, columns].contiguous()), whole[:, columns]):
+                part = block[:, columns]
+                apart = (torch.mm(matrix, part.contiguous()), torch.mm(matrix, part))
+                few = torch.mm(matrix[: max(2, rows // 2)], part)
+                if not all(torch.equal(found, whole[: len(found), columns]) for found in (*apart, few)):
                     return False
     return True

@@ -139,7 +139,7 @@ def test_a_call_costs_two_kernels_whatever_the_history(method: str) -> None:
     counts = {}
     for steps in (10, 30):
         plan = urn.compile_plan(method, VP.linear(), steps)
-        bind(plan, {"main": model}).matrices(torch.float64)
+        bind(plan, {"main": model}).products(torch.float64, True)
         with torch.no_grad(), Counting() as counting:
             urn.execute(plan, model, {"x": x})
         counts[plan.nfe] = len(counting.names)

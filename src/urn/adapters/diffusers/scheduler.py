@@ -256,7 +256,7 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             )
         run = self._turn(timestep)
         outputs: tuple[Tensor, ...] = (model_output,)
-        if isinstance(run.predicts, tuple):
+        if isinstance(run.model.predicts, tuple):
             if model_output.shape[1] != 2 * sample.shape[1]:
                 raise ValueError(
                     f"model_output has {model_output.shape[1]} channels, not the {2 * sample.shape[1]} of "
@@ -296,7 +296,9 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     def _turn(self, timestep: Any) -> Run:
         """The run at the call for a timestep; a first one may be in the middle (image-to-image without set_begin_index)."""
-        run, found = self._running(), float(torch.as_tensor(timestep).reshape(-1)[0])
+        run = self._running()
+        one = timestep.reshape(-1)[0] if isinstance(timestep, Tensor) and timestep.ndim else timestep
+        found = float(one)
         if run.position == len(run.segments):
             raise ValueError(f"the plan has ended after its {len(run.segments)} model calls: call set_timesteps again")
         place = (self._begin_index or 0) + run.position
@@ -315,10 +317,9 @@ class UrnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return plan
 
     def _new_run(self, plan: Plan) -> Run:
-        run = Run.of(plan, self.model_predicts)
-        model = Model(lambda x, _: x, self.process, run.predicts)
-        for segment in run.segments:  # refuses now rather than at the call, which then takes less time
-            bind(segment, {"main": model})
+        run = Run.of(plan, Model(lambda x, _: x, self.process, self.model_predicts))
+        for segment in run.segments:  # now rather than at the call, which then takes less time
+            bind(segment, {})
         return run
 
     def _shown(self, run: Run) -> Tensor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Generator, Tensor
@@ -14,8 +14,8 @@ from torch import Generator, Tensor
 from urn.executor import execute
 from urn.model import Model
 from urn.noise import Interval
-from urn.plan import Evaluate, Law, Noise, Plan, PlanError, Row, Rows
-from urn.processes import Process
+from urn.plan import Combine, Evaluate, Law, Noise, Plan, PlanError, Row, Rows
+from urn.prediction import fold
 
 Generators = Generator | list[Generator] | None
 Identity = tuple[Interval, int]
@@ -23,24 +23,24 @@ Identity = tuple[Interval, int]
 
 @dataclass(frozen=True)
 class Segment(Rows):
-    """One model call and the rows up to the next; its outputs are the registers that later segments read.
+    """The rows from one model call to the next, in which what the network returned is an input, and a prediction a weighted
+    sum of it; its outputs are the registers that later segments read.
 
     Attributes:
-        process: the plan's.
         shown: the register that the call is shown.
         given: the name of the output that is shown next; "x", the sample, in the last segment.
     """
 
-    process: Process
     shown: str
     given: str
 
 
-def segments(plan: Plan) -> tuple[Segment, ...]:
-    """The plan's segments, one per model call.
+def segments(plan: Plan, model: Model) -> tuple[Segment, ...]:
+    """The plan's segments on a model, one per call.
 
     Raises:
-        PlanError: the first call is not shown the start as it is: whoever runs the loop shows the start before any row.
+        PlanError: the model cannot give what the plan wants, or is not the only one; or the first call is not shown the start
+            as it is: whoever runs the loop shows the start before any row.
     """
     calls = [place for place, row in enumerate(plan.rows) if isinstance(row, Evaluate)]
     if not calls or plan.rows[calls[0]].reads != ("x",):
@@ -48,20 +48,33 @@ def segments(plan: Plan) -> tuple[Segment, ...]:
             f"{plan.method}: its first model call is not at the start x (noise is added to x first, or x is changed); a pipeline "
             "shows the network its latents as they are: set churn to 0, or take another method"
         )
+    if other := sorted({row.model for row in plan.rows if isinstance(row, Evaluate)} - {"main"}):
+        raise PlanError(
+            f"{plan.method}: it calls {', '.join(other)} beside the pipeline's network, which alone is 'main'"
+        )
     before, first = plan.rows[: calls[0]], plan.rows[calls[0]]  # noise that is named early, but used later
     ordered, calls[0] = (first, *before, *plan.rows[calls[0] + 1 :]), 0
     last, end = plan.outputs[0][1], plan.outputs[0][2]
     cut: list[Segment] = []
     needed: set[str] = {last}
     for start, stop in reversed(list(zip(calls, [*calls[1:], len(ordered)], strict=True))):
-        rows = ordered[start:stop]
+        call = cast("Evaluate", ordered[start])
+        folds = {out: fold(wanted, call, plan.process, model.outputs) for out, wanted in call.outs}
+        sums = (Combine(out, terms, step=call.step) for out, terms in folds.items())
+        rows = (*sums, *ordered[start + 1 : stop])
         handed = (("x", last, end),) if not cut else tuple((name, name, end) for name in sorted(needed))
         given = cut[-1].shown if cut else "x"
         defined = {name for row in rows for name in row.defines}
         needed = (needed | {name for row in rows for name in row.reads}) - defined
         inputs = tuple((name, Law(None)) for name in sorted(needed))
-        cut.append(Segment(inputs, rows, handed, plan.process, rows[0].reads[0], given))
+        needed = (needed - set(returned(model))) | set(call.reads)
+        cut.append(Segment(inputs, rows, handed, call.reads[0], given))
     return tuple(reversed(cut))
+
+
+def returned(model: Model) -> tuple[str, ...]:
+    """The names that `fold` has for what the network returns."""
+    return tuple(f"output {place}" for place in range(len(model.outputs)))
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ class Run:
 
     Attributes:
         plan: what is run.
-        predicts: what the network returns, as `urn.Model` takes it.
+        model: says what the network returns; it is not called.
         position: model calls done.
         registers: the tensors that are still needed.
         drawn: the noise that a later row names again, by (interval, stream).
@@ -78,7 +91,7 @@ class Run:
     """
 
     plan: Plan
-    predicts: str | tuple[str, ...]
+    model: Model
     segments: tuple[Segment, ...]
     position: int = 0
     registers: Mapping[str, Tensor] = field(default_factory=dict)
@@ -86,11 +99,15 @@ class Run:
     kept: frozenset[Identity] = frozenset()
 
     @staticmethod
-    def of(plan: Plan, predicts: str | tuple[str, ...]) -> Run:
-        """A run that has not begun."""
+    def of(plan: Plan, model: Model) -> Run:
+        """A run that has not begun.
+
+        Raises:
+            PlanError: the model cannot give what the plan wants, or a pipeline cannot run it.
+        """
         count = Counter((row.interval, row.stream or 0) for row in _noises(plan.rows))
         kept = frozenset(identity for identity, times in count.items() if times > 1)
-        return Run(plan, predicts, segments(plan), kept=kept)
+        return Run(plan, model, segments(plan, model), kept=kept)
 
     @cached_property
     def shown(self) -> tuple[float, ...]:
@@ -104,7 +121,7 @@ class Run:
             (row.interval, row.stream or 0) for row in _noises(self.plan.rows[: self.plan.rows.index(calls[place])])
         }
         after = {(row.interval, row.stream or 0) for segment in self.segments[place:] for row in _noises(segment.rows)}
-        alone = [name for name, _ in here.inputs] == [here.shown]
+        alone = {name for name, _ in here.inputs} <= {here.shown, *returned(self.model)}
         return alone and calls[place].node.t == calls[place].t and before.isdisjoint(after)
 
     def step(self, outputs: tuple[Any, ...], sample: Tensor, generator: Generators) -> tuple[Run, Tensor]:
@@ -116,8 +133,9 @@ class Run:
             raise ValueError(f"generator: {len(generator)} are given for {len(sample)} samples; one each is needed")
         source = Drawing(generator, self.drawn, self.kept)
         registers = {"x": sample, **self.registers, here.shown: sample}
-        found = execute(here, Model(lambda *_: outputs, here.process, self.predicts), registers, source)
-        after = replace(self, position=self.position + 1, registers=found, drawn=source.drawn)
+        registers.update(zip(returned(self.model), self.model.accepted(outputs, sample), strict=True))
+        found = execute(here, {}, registers, source)
+        after = Run(self.plan, self.model, self.segments, self.position + 1, found, source.drawn, self.kept)
         return after, found[here.given]
 
 
