@@ -82,13 +82,13 @@ def _shown(request: Evaluate, ratios: Tensor, nodes: Nodes) -> Evaluate:
             f"a call at t={float(request.node.t):.6g} lies between the grid's points: ratios are for methods that call the "
             "model at these alone"
         )
-    if index >= len(ratios) or (float(ratios[index]) == 1 and not ratios.requires_grad):
+    if index >= len(ratios) or (float(ratios[index].detach()) == 1 and not ratios.requires_grad):
         return request
-    label = ratios[index] * request.t
+    label, ratio = ratios[index] * request.t, float(ratios[index].detach())
     low, high = nodes.process.domain
-    if not low <= float(label) <= high:
+    if not low <= float(label.detach()) <= high:
         raise ValueError(
-            f"ratios[{index}]={float(ratios[index]):.6g} shows t={float(label):.6g}; {nodes.process} has times from {low:g} "
+            f"ratios[{index}]={ratio:.6g} shows t={float(label.detach()):.6g}; {nodes.process} has times from {low:g} "
             f"to {high:g}"
         )
     return replace(request, t=label)
@@ -96,9 +96,10 @@ def _shown(request: Evaluate, ratios: Tensor, nodes: Nodes) -> Evaluate:
 
 def _positive(ratios: Any) -> Tensor:
     try:
-        given = ratios if isinstance(ratios, Tensor) else torch.tensor([float(r) for r in ratios], dtype=torch.float64)
+        numbers = () if isinstance(ratios, str) else ratios
+        given = ratios if isinstance(ratios, Tensor) else torch.tensor([float(r) for r in numbers], dtype=torch.float64)
     except (TypeError, ValueError):
         given = torch.zeros(())
-    if given.ndim != 1 or not bool((given > 0).all()) or not bool(torch.isfinite(given).all()):
+    if given.ndim != 1 or len(given) == 0 or not bool((given > 0).all()) or not bool(torch.isfinite(given).all()):
         raise ValueError(f"ratios={ratios!r} must be positive finite numbers, one for each step of the grid")
     return given.to("cpu", torch.float64)

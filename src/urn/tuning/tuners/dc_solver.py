@@ -51,8 +51,8 @@ def dc_solver(
     """Dynamic compensation: ratios of predictor-correctors fitted step by step to a fine trajectory.
 
     Options: the `methods`, among "dc_unipc", "dc_adams_pc" and "dc_dpmpp"; their `orders`, 1 to 3; the names of `grids`, those
-    of the untuned plans by default; how many of all these, the best without compensation, are `kept`; how many training starts are
-    for `calibration`; and the `width` about 1 in which a ratio is looked for.
+    of the untuned plans by default; how many of all these, the best without compensation, are `kept`; how many training starts
+    are for `calibration`; and the `width` about 1 in which a ratio is looked for.
     """
     for name in methods:
         one_of("methods", name, (*METHODS, "dc_dpmpp"))

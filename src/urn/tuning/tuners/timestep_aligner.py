@@ -8,8 +8,8 @@ small, step after step,
 over states x_i: data noised to t_i ("parallel", where the steps do not know of one another), or rolled from the start through the
 steps that are tuned already ("sequential"). The last ratio is 1. That is the change of the direction along the step, 0 where
 trajectories are straight; it is not the error of the step, and need not fall with it. What the paper's text asks for, states
-like the real ones, is "trajectory": r_i makes |x_{i+1}(r_i) - x_{i+1}^GT|^2 small (`urn.tuning.stepwise`), for any method with one
-call a step. The authors take Adam on minibatches; here each number is found on one batch by Brent's method.
+like the real ones, is "trajectory": r_i makes |x_{i+1}(r_i) - x_{i+1}^GT|^2 small (`urn.tuning.stepwise`), for any method with
+one call a step. The authors take Adam on minibatches; here each number is found on one batch by Brent's method.
 
 Source: Xia, Shen, Lei, Zhou, Yi, Zhao, Wang, Liu 2023, Timestep Aligner, arXiv 2310.09469 (Timestep Tuner, CVPR 2024).
 """
@@ -57,9 +57,9 @@ def timestep_aligner(
     """Timestep Aligner: labels shown to the network, tuned step by step.
 
     Options: the `kinds` of tuning, "trajectory", "sequential" and "parallel", of which the last two fit DDIM and are tried on it
-    alone; `methods` that call the model at the grid's points; the names of `grids`, those of the untuned plans by default; how many
-    of all these, the best without labels of their own, are `kept`, and DDIM on its best grid beside them; how many training starts
-    are for `calibration`; and the `width` about 1 in which a ratio is looked for.
+    alone; `methods` that call the model at the grid's points; the names of `grids`, those of the untuned plans by default; how
+    many of all these, the best without labels of their own, are `kept`, and DDIM on its best grid beside them; how many training
+    starts are for `calibration`; and the `width` about 1 in which a ratio is looked for.
 
     Raises:
         TuningError: the network takes integer times only.
