@@ -38,9 +38,8 @@ def run(full: bool) -> list[Finding]:
     draws = 1_000_000 if full else 200_000
     masses = found.masses(draws, seed=77)
     off = float((masses - 1 / bank_size).abs().sum() / 2)
-    before = float(
-        (torch.bincount(torch.zeros(1, dtype=torch.long), minlength=bank_size) - 1 / bank_size).abs().sum() / 2
-    )
+    level = Transport(found.bank, 0 * found.heights)
+    before = float((level.masses(draws, seed=77) - 1 / bank_size).abs().sum() / 2)
     findings = [
         Finding(
             "The cells have equal masses",

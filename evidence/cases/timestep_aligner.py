@@ -78,7 +78,7 @@ def _plain(steps: int, full: bool) -> float:
 
 
 def _distances(plan, full: bool) -> list[float]:  # type: ignore[no-untyped-def]
-    batches, count = (8, 512) if full else (3, 128)
+    batches, count = (6, 400) if full else (3, 128)
     model = digits_mixture().model(VP.linear(), "epsilon")
     found = [ends(model, plan, normals(200 + batch, count, 1, 8, 8)) for batch in range(batches)]
     return [energy_distance(x, _data(batch, count)) for batch, x in enumerate(found)]
