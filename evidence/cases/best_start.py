@@ -56,12 +56,11 @@ def gaussian_model(process: Process) -> urn.Model:
     of_low = pool @ covariance @ pool.T + NOISE**2 * torch.eye(16, dtype=torch.float64)
     gain = torch.linalg.solve(of_low, pool @ covariance).T
     left = covariance - gain @ pool @ covariance
-    given = Conditional(
-        Gaussian(torch.zeros(64, dtype=torch.float64), (left + left.T) / 2), gain, mean - gain @ pool @ mean
-    )
+    given = Conditional(Gaussian(torch.zeros(64, dtype=torch.float64), (left + left.T) / 2))  # of its own mean
 
     def net(x: Tensor, t: Tensor, low: Tensor) -> Tensor:
-        found: Tensor = given.prediction(x.flatten(1), low.flatten(1), process, t, "x0")
+        expected = mean + (low.flatten(1) - pool @ mean) @ gain.T
+        found: Tensor = given.prediction(x.flatten(1), expected, process, t, "x0")
         return found.reshape(x.shape)
 
     return urn.Model(net, process, predicts="x0", shape=(1, 8, 8))
@@ -77,8 +76,8 @@ def _digits(full: bool) -> Finding:
         holds,
         ""
         if holds
-        else "which training digit a start leads to changes with the condition, so that no start is good for all: over the random "
-        f"starts, scores on calibration and on held-out pictures correlate by {alike:.2g}",
+        else "which training digit a start leads to changes with the condition, so that no start is good for all: over the "
+        f"random starts, scores on calibration and on held-out pictures correlate by {alike:.2g}",
     )
 
 
