@@ -53,6 +53,8 @@ BAD: dict[str, list[Any]] = {
     "variable": ["rho", "", None, 1],
     "statistics": ["measured", 1.0, (1.0, 0.0, 0.0), True],
     "correct": ["sometimes", "", None, 1, True],
+    "ratios": ["1", 1.0, (), (1.0,), (1.0, NAN, 1.0, 1.0, 1.0, 1.0), (0.9,) * 6, True],
+    "coefficients": ["1", 1.0, (), ((1.0,),), ((1.0, NAN),) * 6, ((),) * 6, (1.0,) * 6, True],
 }
 PLAIN = {"rk38": "ralston_4", "pareschi_russo": "qin_zhang"}  # another tableau for those that have the one tried first
 IN_UNIT = {
@@ -155,6 +157,8 @@ def test_a_good_option_changes_the_plan(name: str, option: str) -> None:
         "variable": "ratio",
         "statistics": ModelStatistics.constant(l=0.3, s=-0.4, b=0.2),
         "correct": "never",
+        "ratios": (1.0, 1.0, 0.9, 1.1, 1.05, 0.95),
+        "coefficients": ((1.0, 0.2),) * 6,
     }
     fixed = {**METHODS[name].defaults, **METHODS[name].fixed}
     value = (

@@ -19,6 +19,7 @@ from urn.methods.cfg_pp import (
     res_multistep_ancestral_cfg_pp,
     res_multistep_cfg_pp,
 )
+from urn.methods.dc_solver import dc_adams_pc, dc_dpmpp, dc_unipc
 from urn.methods.ddim import ddim
 from urn.methods.ddpm import ddpm, ddpm_interpolated, ddpm_large, iddpm
 from urn.methods.deis import (
@@ -79,6 +80,7 @@ from urn.methods.exponential_rk import (
 )
 from urn.methods.flow_grpo import cps, cps_vanishing, flow_grpo
 from urn.methods.gradient_estimation import gradient_estimation
+from urn.methods.iia import iia_ddim, iia_dpmpp, iia_heun
 from urn.methods.k_diffusion import dpm_2, dpm_2_ancestral, heunpp_2
 from urn.methods.langevin import annealed_langevin
 from urn.methods.lawson import genlawson_4, lawson_2a, lawson_2b, lawson_4, modgenlawson_4, pec_423, pecec_433
@@ -242,6 +244,12 @@ _METHODS: tuple[Method, ...] = (
         for family in (unip, unipc)
         for p in (2, 3)
     ),
+    dc_unipc,
+    dc_dpmpp,
+    dc_adams_pc,
+    iia_ddim,
+    iia_heun,
+    iia_dpmpp,
     psld_euler,
     psld_heun,
     psld_symplectic_euler,

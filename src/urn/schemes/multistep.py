@@ -32,6 +32,7 @@ Predictions = dict[str, Register]
 History = list[tuple[Node, Predictions]]
 Start = Callable[[Nodes, Register, Form, int], Generator[Any, Any, tuple[Register, History]]]
 FormOfStep = Callable[[Node, Node], Form]
+Newest = Callable[[History], Generator[Any, Any, History]]
 
 
 def multistep(
@@ -45,6 +46,7 @@ def multistep(
     lower_final: bool = False,
     corrected_from: int | None = None,
     evaluate_corrected: bool = False,
+    newest: Newest | None = None,
 ) -> Steps:
     """The scheme, as rows.
 
@@ -59,6 +61,7 @@ def multistep(
         lower_final: whether the last steps use ..., 2, 1 predictions, and their correctors at most one more.
         corrected_from: predictions that a corrector uses, that at the step's end among them; by default order + 1.
         evaluate_corrected: whether the model is called again at a corrected state (PECE), or not (PEC).
+        newest: makes the history that a step uses, and every later one, of that before; None leaves it as it is.
     """
     form_of = (lambda cur, next: form) if isinstance(form, Form) else form
     if start is None:
@@ -68,6 +71,8 @@ def multistep(
     steps = list(nodes.steps())[history[0][0].index :]
     for left, (cur, next) in zip(range(len(steps), 0, -1), steps, strict=True):
         stepping = form_of(cur, next)
+        if newest is not None:
+            history = yield from newest(history)
         extra: list[tuple[Any, Register]] = []
         if stepping.noisy and not is_clean(next):
             std = elementwise(stepping, cur, next, Form.noise_std)

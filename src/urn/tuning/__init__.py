@@ -8,6 +8,9 @@ untuned.py     the plans that every search starts from
 space.py       the free choices of a plan
 search.py      a search under way: its trials, in an Optuna study
 tuners/        one file per tuner
+trajectories.py, stepwise.py   states on the way, and numbers fitted to them step by step
+starts.py      one start for every condition
+transport.py   starts on the way, by optimal transport from noise to a bank of states
 record.py      how a plan was found; tuned plans as files
 text.py, plot.py  a record as text, and as a picture
 shipped.py     the tuned plans that Urn ships, in plans/
@@ -19,11 +22,14 @@ from .objectives import Objective, Own, ToData, ToReference
 from .record import Entry, Record, Tuned, load
 from .search import Search, Tried
 from .shipped import shipped
+from .starts import BestStart, best_start
 from .task import Figure, Starts, Task, TuningError
+from .transport import Transport, nearest, transport_starts
 from .tuners import Tuner, find_tuner, tuner, tuners
 from .untuned import plan_within, untuned_plans
 
 __all__ = [
+    "BestStart",
     "Entry",
     "Figure",
     "Objective",
@@ -34,15 +40,19 @@ __all__ = [
     "Task",
     "ToData",
     "ToReference",
+    "Transport",
     "Tried",
     "Tuned",
     "Tuner",
     "TuningError",
     "TuningInterrupted",
+    "best_start",
     "find_tuner",
     "load",
+    "nearest",
     "plan_within",
     "shipped",
+    "transport_starts",
     "tune",
     "tuner",
     "tuners",

@@ -67,7 +67,7 @@ def tuner(
     return decorate
 
 
-MODULES = ("untuned",)
+MODULES = ("untuned", "dc_solver", "dpm_solver_v3", "iia", "timestep_aligner")
 
 
 def find_tuner(name: str | Tuner) -> Tuner:

@@ -1,0 +1,64 @@
+"""The tuner of DPM-Solver-v3: its statistics are those of the model's own trajectories; what it tries; what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from steps_cases import PROCESS, held_out_rms, search_of, task_of
+
+import urn
+from urn.loops.model_statistics import model_statistics
+from urn.tuning import ToData, plan_within
+from urn.tuning.tuners.dpm_solver_v3 import dpm_solver_v3, lambdas_of, measured
+
+
+def test_statistics_are_measured_on_the_models_own_trajectories() -> None:
+    """A Gaussian's flow is known: from the same normals the statistics are those at its exact states."""
+    gaussian = urn.exact.Gaussian([0.7, -0.4], [[1.3, 0.0], [0.0, 0.2]])
+    task = task_of(6, 16)
+    task.model = gaussian.model(PROCESS, "v")
+    task.train.normals = torch.randn(16, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    low, high = lambdas_of([plan_within(PROCESS, "dpm_solver_v3", 6, "quadratic")])
+    assert low == pytest.approx(float(PROCESS.lambda_(torch.tensor(1.0, dtype=torch.float64))))
+    knots = torch.linspace(low, high, 41, dtype=torch.float64)
+    exact = torch.stack([gaussian.flow(task.train.normals, PROCESS, 1.0, float(t)) for t in PROCESS.t_of_lambda(knots)])
+    expected, found = model_statistics(task.model, knots, exact), measured(task, knots, task.train)
+    for name in ("l", "s", "b"):
+        assert np.allclose(getattr(found, name).values, getattr(expected, name).values, atol=2e-3), name
+
+
+def test_data_of_the_objective_are_noised_instead() -> None:
+    data = urn.exact.digits_mixture().sample(64, 1)
+    task = task_of(6, 16, objective=ToData(data))
+    before = task.evaluations
+    measured(task, torch.linspace(-2, 2, 5, dtype=torch.float64), task.train)
+    assert task.evaluations - before == 3 * 5 * 16  # no fine plan was run
+
+
+def test_options_are_tried_and_the_best_is_no_worse_than_data_prediction() -> None:
+    task = task_of(6)
+    search = search_of(task)
+    dpm_solver_v3(
+        search, orders=(3, 2), correct=("always", "never"), lambdas=(21,), grids=("quadratic",), calibration=32
+    )
+    assert len(search.tried) == 2 * 2 * 2
+    assert len({one.plan for one in search.tried}) == 8
+    plain = plan_within(PROCESS, "dpm_solver_v3", 6, "quadratic")
+    best = min(search.tried, key=lambda one: one.value)
+    assert held_out_rms(task, best.plan) < 0.9 * held_out_rms(task, plain)
+
+
+def test_wrong_options_are_refused_before_any_work() -> None:
+    task = task_of(5, 8)
+    for options, said in (
+        ({"methods": ("unipc",)}, "methods="),
+        ({"orders": (0,)}, "orders="),
+        ({"correct": ("no",)}, "correct="),
+        ({"lambdas": (2,)}, "lambdas="),
+        ({"calibration": 1}, "calibration="),
+        ({"probes": 0}, "probes="),
+        ({"kept": 0}, "kept="),
+    ):
+        with pytest.raises(ValueError, match=said):
+            dpm_solver_v3(search_of(task), **options)
