@@ -111,6 +111,7 @@ from urn.methods.score_sde import (
 from urn.methods.seeds import seeds_2, seeds_3
 from urn.methods.sit import sit_sde
 from urn.methods.unipc import unip, unipc, unipc_lower_final
+from urn.methods.usf import usf
 
 _METHODS: tuple[Method, ...] = (
     ddim,
@@ -242,6 +243,7 @@ _METHODS: tuple[Method, ...] = (
         for family in (unip, unipc)
         for p in (2, 3)
     ),
+    usf,
     psld_euler,
     psld_heun,
     psld_symplectic_euler,
