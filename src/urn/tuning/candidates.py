@@ -80,7 +80,9 @@ class Candidate:
         given: dict[str, Any] = self.choices()
         shown = self._shown(process)
         given["labels"] = shown if any(label is not None for label in shown) else ()
-        varied: dict[str, Any] = {name: values for name, values in given.items() if values and set(values) != {PLAIN.get(name)}}
+        varied: dict[str, Any] = {
+            name: values for name, values in given.items() if values and set(values) != {PLAIN.get(name)}
+        }
         plan: Plan = compile_plan("usf", process, grid=list(self.times), **varied)
         return plan
 

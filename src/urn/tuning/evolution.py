@@ -6,16 +6,19 @@ on with it. Its random numbers are made from the seed and the number of trials t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from urn.plan import PlanError
+from urn.plan import Plan, PlanError
 from urn.tuning.candidates import Candidate, untuned_candidates
 from urn.tuning.search import Search
 from urn.tuning.space import Random, Space
+
+if TYPE_CHECKING:
+    import optuna
 
 TREES = 100
 LEARNED_FROM = 12  # members, before which the regressor is not asked
@@ -68,6 +71,7 @@ def evolve(
     predictor: bool,
     label: str,
     seeds: Mapping[str, Candidate] | None = None,
+    first: Sequence[Candidate] = (),
     admits: Callable[[Candidate], bool] | None = None,
 ) -> None:
     """Evolve a population until `most` of its children are measured or a limit of the search is reached.
@@ -80,6 +84,7 @@ def evolve(
         predictor: whether a regressor chooses.
         label: of the trials.
         seeds: the first candidates, by the labels of untuned plans; by default all that lie in the space.
+        first: candidates that are measured before the children.
         admits: which children may be measured.
     """
     given = seeds_in(search, space) if seeds is None else seeds
@@ -89,6 +94,9 @@ def evolve(
         if born >= most:
             return
         rng = np.random.default_rng((search.seed, born))
+        if born < len(first):
+            measure(search, space, first[born], label)
+            continue
         children = _brood(space, [one for one in known if one.full][:population], brood, rng, admits)
         seen = {one.candidate for one in known}
         children = [one for one in dict.fromkeys(children) if one not in seen]
@@ -105,14 +113,19 @@ def measure(search: Search, space: Space, candidate: Candidate, label: str) -> f
     """Measure a candidate as a trial of the study, given up after a look at a few starts where it is among the worse."""
     search.study.enqueue_trial(space.parameters(candidate))
     trial = search.ask(space.distributions())
+    plan = given_plan(search, space, trial)  # with others at work, it may be one of theirs
+    return float("inf") if plan is None else search.try_plan(plan, f"{label} {trial.number}", trial=trial, prune=True)
+
+
+def given_plan(search: Search, space: Space, trial: optuna.Trial) -> Plan | None:
+    """The plan of a trial's parameters; None where it has no finite coefficients, and the trial has failed."""
     try:
-        plan = space.candidate(trial.params).plan(space.process)  # with others at work, it may be one of theirs
+        return space.candidate(trial.params).plan(space.process)
     except (PlanError, ValueError):
         from optuna.trial import TrialState
 
         search.study.tell(trial, state=TrialState.FAIL)
-        return float("inf")
-    return search.try_plan(plan, f"{label} {trial.number}", trial=trial, prune=True)
+        return None
 
 
 def predicted(space: Space, known: list[Member], children: list[Candidate], seed: int) -> np.ndarray[Any, Any]:
@@ -153,4 +166,4 @@ def _brood(
     return found
 
 
-__all__ = ["Member", "evolve", "measure", "members", "predicted", "seeds_in"]
+__all__ = ["Member", "evolve", "given_plan", "measure", "members", "predicted", "seeds_in"]

@@ -9,7 +9,7 @@ fall together are moved apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from urn.grids.spaced import is_table
 from urn.methods.usf import DIFFERENCES, PREDICTIONS
 from urn.prediction import as_tensor
 from urn.processes import Process
-from urn.tuning.candidates import CHOICES, Candidate, untuned_candidates
+from urn.tuning.candidates import CHOICES, HOMOGENEOUS, Candidate, untuned_candidates
 from urn.tuning.times import angle, gaps_of, times_of
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Space:
         made: dict[str, list[Any]] = {name: list(values) for name, values in self.base.choices().items()}
         for name, i in self._places():
             made[name][i] = parameters[f"{name}_{i}"]
-        return self._settled(times, made)
+        return self._made(times, made)
 
     def refusal(self, candidate: Candidate) -> str:
         """Why a candidate lies outside; "" where it does not."""
@@ -235,9 +235,14 @@ class Space:
         return 0.0 if rng.random() < 0.2 else float(np.clip(near + 0.2 * choices * rng.normal(), low, choices))
 
     def _grid(self, gaps: np.ndarray[Any, Any]) -> tuple[float, ...]:
-        """The times of gaps, with the ends as they are; apart, and on a table not below the network's last time, 0."""
+        """The times of gaps, with the ends as they are."""
         start, end = self.base.times[0], self.base.times[-1]
         times = times_of(self.process, torch.from_numpy(gaps), start, end).tolist()
+        return self.settled(times)
+
+    def settled(self, given: Sequence[float]) -> tuple[float, ...]:
+        """Times as the network takes them: integers where it needs them; apart, and on a table not below its last, 0."""
+        times = list(given)
         if not (self.integer or is_table(self.process)):
             return tuple(times)
         apart = 1.0 if self.integer else 1e-3
@@ -248,9 +253,9 @@ class Space:
             times[i] = min(times[i], times[i - 1] - apart)
         for j in reversed(inner):
             times[j] = max(times[j], (self.steps - 1 - j) * apart, times[j + 1] + apart)
-        return (start, *times[1:-1], end)
+        return (self.base.times[0], *times[1:-1], self.base.times[-1])
 
-    def _settled(self, times: tuple[float, ...], made: dict[str, list[Any]]) -> Candidate:
+    def _made(self, times: tuple[float, ...], made: dict[str, list[Any]]) -> Candidate:
         """What has no effect in its plainest form, so that equal plans are equal candidates."""
         for i in range(self.steps):
             made["orders"][i] = min(made["orders"][i], i + 1)
@@ -260,11 +265,14 @@ class Space:
         return replace(self.base, times=times, **{name: tuple(values) for name, values in made.items()})
 
 
-def space_of(search: Search, calls: int | None = None, **free: Any) -> Space:
+def space_of(
+    search: Search, calls: int | None = None, methods: Sequence[str] = tuple(HOMOGENEOUS), **free: Any
+) -> Space:
     """The space of a search's task, around the best untuned plan that is a candidate and runs between the usual ends.
 
     Args:
         calls: steps, where they are not the budget's.
+        methods: of the untuned plans that it may lie around.
         free: what is free, as `Space` takes it.
 
     Raises:
@@ -273,7 +281,7 @@ def space_of(search: Search, calls: int | None = None, **free: Any) -> Space:
     task = search.task
     process, whole = task.model.process, task.model.integer_times
     values = {one.label: one.value for one in search.tried if one.untuned}
-    found = untuned_candidates(process, calls or task.calls, whole=whole)
+    found = untuned_candidates(process, calls or task.calls, methods, whole=whole)
     start = float(as_tensor(process.t_start))
     every = [(values.get(label, math.inf), place, one) for place, (label, one) in enumerate(found)]
     if free.get("etas"):

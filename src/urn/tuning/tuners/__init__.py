@@ -67,7 +67,7 @@ def tuner(
     return decorate
 
 
-MODULES = ("untuned", "usf")
+MODULES = ("untuned", "usf", "autodiffusion", "beta", "tpe", "surrogate")
 
 
 def find_tuner(name: str | Tuner) -> Tuner:

@@ -30,7 +30,7 @@ SOURCE = (
 def usf(
     search: Search,
     population: int = 12,
-    brood: int = 64,
+    brood: int = 32,
     measured: int = 4,
     most: int = 1000,
     predictor: bool = True,
