@@ -151,7 +151,6 @@ def untuned_candidates(
     process: Process, calls: int, methods: Sequence[str] = tuple(HOMOGENEOUS), whole: bool = False
 ) -> Iterator[tuple[str, Candidate]]:
     """(label, candidate) of the untuned plans that are candidates, labelled as in `urn.tuning.untuned_plans`."""
-    seen = set()
     for grid in WHOLE if whole else GRIDS:
         for method in methods:
             try:
@@ -162,7 +161,4 @@ def untuned_candidates(
             jump = end != times[-1]
             if jump:
                 times.append(end)
-            made = homogeneous(method, times, jump)
-            if made not in seen:
-                seen.add(made)
-                yield f"{method}, {grid}", made
+            yield f"{method}, {grid}", homogeneous(method, times, jump)

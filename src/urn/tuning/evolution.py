@@ -6,6 +6,8 @@ on with it. Its random numbers are made from the seed and the number of trials t
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,8 @@ from urn.tuning.space import Random, Space
 if TYPE_CHECKING:
     import optuna
 
-TREES = 100
+LEARNED = 150  # members that the regressor is fitted to, the best
+SPREAD = 2.0
 LEARNED_FROM = 12  # members, before which the regressor is not asked
 
 
@@ -129,19 +132,33 @@ def given_plan(search: Search, space: Space, trial: optuna.Trial) -> Plan | None
 
 
 def predicted(space: Space, known: list[Member], children: list[Candidate], seed: int) -> np.ndarray[Any, Any]:
-    """The logarithm of the value that trees, fitted to what was measured, expect of each child.
+    """A low guess of each child's value, as a logarithm up to scale: what a Gaussian process fitted to the best that were
+    measured expects, less SPREAD of its standard deviations, so that it does not choose only what is like its parents.
 
     Raises:
         ImportError: scikit-learn is not installed.
     """
     try:
-        from sklearn.ensemble import ExtraTreesRegressor
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import Matern, WhiteKernel
     except ImportError as error:
         raise ImportError("the predictor needs scikit-learn: pip install 'urn-samplers[digits]'") from error
-    trees = ExtraTreesRegressor(TREES, min_samples_leaf=2, random_state=seed)
-    values = [max(one.value, 1e-300) for one in known]
-    trees.fit(np.stack([space.vector(one.candidate) for one in known]), np.log(values))
-    found: np.ndarray[Any, Any] = trees.predict(np.stack([space.vector(one) for one in children]))
+    used = sorted(known, key=lambda one: one.value)[:LEARNED]
+    points, others = (np.stack([space.vector(one) for one in part]) for part in ([m.candidate for m in used], children))
+    spreads = points.std(0)
+    scale = np.where(spreads < 1e-9, 1.0, spreads)
+    values = np.log([max(one.value, 1e-300) for one in used])
+    values = np.minimum(values, np.median(values) + 1)  # how bad the worst are is of no interest
+    values = (values - values.mean()) / (values.std() + 1e-9)
+    length = math.sqrt(points.shape[1])
+    kernel = 1.0 * Matern(length, (1.0, 100.0), nu=2.5) + WhiteKernel(0.01, (1e-5, 1.0))
+    process = GaussianProcessRegressor(kernel, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is as good
+        process.fit((points - points.mean(0)) / scale, values)
+    mean, std = process.predict((others - points.mean(0)) / scale, return_std=True)
+    found: np.ndarray[Any, Any] = mean - SPREAD * std
     return found
 
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 Random = np.random.Generator
 SMALLEST = -10.0  # of the logarithm of a step's share of the angle
-WIDTHS = (0.01, 0.5)  # between which lies the std of a mutation of these logarithms
+CHANGED = 2.0  # choices that a mutation draws again
+WIDTHS = (0.02, 0.5)  # between which lies the std of a mutation of these logarithms
 
 
 @dataclass(frozen=True)
@@ -174,19 +175,20 @@ class Space:
         return self.candidate(drawn | {f"{name}_{i}": self._draw(name, rng) for name, i in self._places()})
 
     def mutate(self, candidate: Candidate, rng: Random, rate: float = 0.0) -> Candidate:
-        """A candidate with some choices drawn again, and some steps' shares changed by a normal of a random size.
+        """A candidate with a few choices drawn again, and some steps' shares changed by a normal of a random size.
 
         Args:
-            rate: how likely each choice is to be drawn again; by default one step's worth of choices changes.
+            rate: how likely each choice is to be drawn again; by default CHANGED of them in the mean, in one child of two none.
         """
         changed = self.parameters(candidate)
-        likely = rate or 1 / max(self.steps, 2)
+        places = self._places()
+        likely = rate or (CHANGED / len(places) if places and not (self.times and rng.random() < 0.5) else 0.0)
         if self.times:
             width = math.exp(rng.uniform(*np.log(WIDTHS)))
-            moved = rng.random(self.steps) < max(likely, rng.random())
+            moved = rng.random(self.steps) < rng.uniform(1 / self.steps, 1)
             for place in np.flatnonzero(moved):
                 changed[f"gap_{place}"] += width * rng.normal()
-        for name, i in self._places():
+        for name, i in places:
             if rng.random() < likely:
                 changed[f"{name}_{i}"] = self._draw(name, rng, near=changed[f"{name}_{i}"])
         return self._within(changed)

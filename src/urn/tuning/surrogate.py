@@ -95,8 +95,13 @@ class Transfer(NamedTuple):
     second: tuple[float, ...]
 
 
-def rank_transfer(first: Task, second: Task, plans: Sequence[Plan]) -> Transfer:
+def rank_transfer(first: Task, second: Task, plans: Sequence[Plan], count: int | None = None) -> Transfer:
     """Whether plans that are good on one task are good on another: Spearman's rank correlation of their values.
+
+    Args:
+        first, second: the tasks.
+        plans: at least 3.
+        count: training starts to value them on; None for all.
 
     Raises:
         ValueError: fewer than 3 plans.
@@ -107,7 +112,7 @@ def rank_transfer(first: Task, second: Task, plans: Sequence[Plan]) -> Transfer:
     """
     if len(plans) < 3:
         raise ValueError(f"plans: {len(plans)} are too few for a rank correlation; at least 3 are needed")
-    values = [tuple(task.value(plan) for plan in plans) for task in (first, second)]
+    values = [tuple(task.value(plan, count) for plan in plans) for task in (first, second)]
     return Transfer(spearman(*values), *values)
 
 

@@ -69,7 +69,9 @@ def autodiffusion(
 
     times = space_of(search, methods=(chosen,), **fixed)
     seeds = seeds_in(search, times)
-    evolve(search, times, label=f"autodiffusion {chosen} times", seeds=seeds, **settings)
+    measured = {one.label for one in search.tried if one.untuned}
+    grids = [one for label, one in seeds.items() if label.startswith(f"{chosen}, ") and label not in measured]
+    evolve(search, times, label=f"autodiffusion {chosen} times", seeds=seeds, first=grids, **settings)
     if not variants:
         return
     search.task.variants = dict(variants)

@@ -1,9 +1,9 @@
 """Search on a surrogate: another tuner on an exact mixture in the network's place, its best plans confirmed on the network.
 
 The mixture (`urn.tuning.surrogate`) is fitted to data, or to samples drawn from the network, which count as evaluations. The
-inner search has no limit but its own and costs the network nothing; then the untuned plans, known already, and the best that
-it found are ranked on both, and Spearman's correlation of the ranks is noted in the record. A gradient tuner may search so
-for a network without gradients.
+inner search has no limit but its own and costs the network nothing; the best plans that it found are then measured on the
+network. How untuned plans of all kinds rank on both, Spearman's correlation, is noted in the record. A gradient tuner may
+search so for a network without gradients.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Any
 
 from urn.method import at_least_one
 from urn.tuning.objectives import ToData
-from urn.tuning.search import Search
-from urn.tuning.surrogate import DRAWN, FINE, spearman
+from urn.tuning.search import CHEAP, Search
+from urn.tuning.surrogate import DRAWN, FINE, rank_transfer
 from urn.tuning.surrogate import surrogate as fitted
 from urn.tuning.task import Task, check_differentiable
 from urn.tuning.tuners import find_tuner, tuner
+from urn.tuning.untuned import untuned_plans
 
+EVERY = 3  # of the untuned plans that are ranked on both
 INNER_SHARE = 0.7  # of the seconds that are left
 
 
@@ -60,6 +62,10 @@ def surrogate(
     on_mixture = Task(model, task.calls, task.objective, train, held_out, batch=task.batch)
     if chosen.gradients:
         check_differentiable(model, on_mixture.train)
+    spread = [plan for _, plan in untuned_plans(model.process, task.calls, whole=model.integer_times)][::EVERY]
+    if len(spread) > 2 and search.affords(len(spread) * CHEAP * task.calls):
+        transfer = rank_transfer(on_mixture, task, spread, min(CHEAP, len(task.train)))
+        search.notes["rank correlation of untuned plans on surrogate and network"] = round(transfer.correlation, 3)
     inside = inner_search(search, on_mixture, inner_trials)
     for one in search.tried:
         if one.untuned:
@@ -71,11 +77,6 @@ def surrogate(
         if search.is_over:
             break
         search.try_plan(one.plan, f"on the surrogate: {one.label}")
-    there = {one.plan: one.value for one in inside.tried if not one.pruned}
-    both = [(there[one.plan], one.value) for one in search.tried if one.plan in there and not one.pruned]
-    search.notes["rank correlation of plans on surrogate and network"] = round(
-        spearman([a for a, _ in both], [b for _, b in both]), 3
-    )
     search.notes["evaluations of the surrogate"] = on_mixture.evaluations
 
 

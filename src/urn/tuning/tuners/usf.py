@@ -5,8 +5,8 @@ it starts from (`urn.methods.usf`, `urn.tuning.space`). The population is seeded
 and mutated; a regressor fitted to all that was measured ranks them, so that only the most promising are sampled. A child that
 is among the worse ones on the first starts is given up there.
 
-The paper's predictor is a recurrent network trained with a ranking loss on some thousand plans; here it is a forest of
-extremely randomised trees on the logarithm of the figure, which has enough to learn from after a dozen.
+The paper's predictor is a network trained with a ranking loss on some thousand plans; here it is a Gaussian process on the
+logarithm of the figure, which has enough to learn from after a dozen.
 
 Source: Liu, Ning, Lin, Yang, Wang 2024, A Unified Sampling Framework for Solver Searching of Diffusion Probabilistic Models,
 arXiv 2312.07243, section 5 and algorithm 2.
