@@ -22,8 +22,9 @@ from urn.tuning.space import Random, Space
 if TYPE_CHECKING:
     import optuna
 
+Numbers = np.ndarray[Any, Any]
 LEARNED = 150  # members that the regressor is fitted to, the best
-SPREAD = 2.0
+SPREAD = 2.0  # stds that a child's guess is lowered by: without, all that is chosen is like its parents
 LEARNED_FROM = 12  # members, before which the regressor is not asked
 
 
@@ -104,8 +105,8 @@ def evolve(
         seen = {one.candidate for one in known}
         children = [one for one in dict.fromkeys(children) if one not in seen]
         if predictor and len(known) >= LEARNED_FROM:
-            values = predicted(space, known, children, search.seed)
-            children = [children[place] for place in np.argsort(values, kind="stable")]
+            mean, std = predicted(space, known, children, search.seed)
+            children = [children[place] for place in np.argsort(mean - SPREAD * std, kind="stable")]
         for child in children[: min(measured, most - born)]:
             if search.is_over:
                 return
@@ -114,9 +115,8 @@ def evolve(
 
 def measure(search: Search, space: Space, candidate: Candidate, label: str) -> float:
     """Measure a candidate as a trial of the study, given up after a look at a few starts where it is among the worse."""
-    search.study.enqueue_trial(space.parameters(candidate))
-    trial = search.ask(space.distributions())
-    plan = given_plan(search, space, trial)  # with others at work, it may be one of theirs
+    trial = search.ask(space.distributions(), space.parameters(candidate))
+    plan = given_plan(search, space, trial)
     return float("inf") if plan is None else search.try_plan(plan, f"{label} {trial.number}", trial=trial, prune=True)
 
 
@@ -131,9 +131,9 @@ def given_plan(search: Search, space: Space, trial: optuna.Trial) -> Plan | None
         return None
 
 
-def predicted(space: Space, known: list[Member], children: list[Candidate], seed: int) -> np.ndarray[Any, Any]:
-    """A low guess of each child's value, as a logarithm up to scale: what a Gaussian process fitted to the best that were
-    measured expects, less SPREAD of its standard deviations, so that it does not choose only what is like its parents.
+def predicted(space: Space, known: list[Member], children: list[Candidate], seed: int) -> tuple[Numbers, Numbers]:
+    """The logarithm of each child's value, shifted and scaled, that a Gaussian process fitted to the best members expects, and
+    its std.
 
     Raises:
         ImportError: scikit-learn is not installed.
@@ -158,8 +158,7 @@ def predicted(space: Space, known: list[Member], children: list[Candidate], seed
         warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is as good
         process.fit((points - points.mean(0)) / scale, values)
     mean, std = process.predict((others - points.mean(0)) / scale, return_std=True)
-    found: np.ndarray[Any, Any] = mean - SPREAD * std
-    return found
+    return mean, std
 
 
 def _brood(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,9 +127,23 @@ class Search:
             raise TuningError(f"none of {len(tried)} plans gave finite samples: is the model's process right?")
         return min(finite, key=lambda one: one.value)
 
-    def ask(self, distributions: Mapping[str, Any]) -> optuna.Trial:
-        """A new trial of the study, with values of its sampler for the parameters."""
-        return self.study.ask(dict(distributions))
+    def ask(self, distributions: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> optuna.Trial:
+        """A new trial of the study, with values of its sampler for the parameters, or with those given.
+
+        These do not wait in the study's queue, from which two processes may take one.
+        """
+        import optuna
+
+        if given is None:
+            return self.study.ask(dict(distributions))
+        sampler = self.study.sampler
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self.study.sampler = optuna.samplers.PartialFixedSampler(dict(given), sampler)
+            return self.study.ask(dict(distributions))
+        finally:
+            self.study.sampler = sampler
 
     def try_plan(
         self,
@@ -201,14 +216,14 @@ def _tried(told: Mapping[str, Any]) -> Tried:
 def _storage(address: str | None) -> Any:
     """Where trials are kept; a SQLite file waits for the others that write to it."""
     from optuna.storages import RDBStorage
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import DBAPIError
 
     if address is None or not address.startswith("sqlite:"):
         return address
     waiting = {"connect_args": {"timeout": PATIENCE}}
     try:
         return RDBStorage(address, engine_kwargs=waiting)
-    except OperationalError:  # another process made the tables at the same moment
+    except DBAPIError:  # another process made the tables at the same moment
         time.sleep(1)
         return RDBStorage(address, engine_kwargs=waiting)
 

@@ -69,9 +69,7 @@ def beta(search: Search, method: str | None = None, most: int = 60, fine: int = 
     if first:
         search.notes["spectral (a, b)"] = [round(value, 3) for value in first[0]]
     while not search.is_over and born < most:
-        if first:
-            study.enqueue_trial(dict(zip(("a", "b"), first.pop(0), strict=True)))
-        trial = search.ask(distributions)
+        trial = search.ask(distributions, dict(zip(("a", "b"), first.pop(0), strict=True)) if first else None)
         born += 1
         a, b = trial.params["a"], trial.params["b"]
         plan = beta_plan(search.task, chosen, a, b)
