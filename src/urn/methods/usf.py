@@ -48,14 +48,12 @@ from urn.coefficients.exponential import (
 from urn.method import Steps, at_least_one, evaluate, method, noise, number, one_of
 from urn.nodes import Nodes, is_clean, noise_weight
 from urn.plan import Register
-from urn.schemes.multistep import History, elementwise, step_row
+from urn.schemes.multistep import DIFFERENCES, INTEGRATED, History, elementwise, step_row
 
 SOURCE = (
     "Liu, Ning, Lin, Yang, Wang 2024, A Unified Sampling Framework for Solver Searching of Diffusion Probabilistic Models, "
     "arXiv 2312.07243"
 )
-PREDICTIONS = ("x0", "epsilon")
-DIFFERENCES = ("lambda", "halved", "t", "ratio", "share")
 
 
 def _facts(options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -89,7 +87,7 @@ def usf(
     forms = [
         Form(*pair)
         for pair in zip(
-            _each("predictions", predictions, count, lambda v: one_of("predictions", v, PREDICTIONS)),
+            _each("predictions", predictions, count, lambda v: one_of("predictions", v, INTEGRATED)),
             [1.0 + eta for eta in _each("etas", etas, count, lambda v: number("etas", v, 0))],
             strict=True,
         )

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from urn.grids.spaced import is_table
-from urn.methods.usf import DIFFERENCES, PREDICTIONS
 from urn.prediction import as_tensor
 from urn.processes import Process
+from urn.schemes.multistep import DIFFERENCES, INTEGRATED
 from urn.tuning.candidates import CHOICES, HOMOGENEOUS, Candidate, untuned_candidates
 from urn.tuning.times import angle, gaps_of, times_of
 
@@ -60,7 +60,7 @@ class Space:
     base: Candidate
     times: bool = True
     orders: tuple[int, ...] = (1, 2, 3)
-    predictions: tuple[str, ...] = PREDICTIONS
+    predictions: tuple[str, ...] = INTEGRATED
     differences: tuple[str, ...] = DIFFERENCES
     correctors: tuple[bool, ...] = (False, True)
     origins: tuple[int, ...] = (0, 1)
@@ -70,7 +70,7 @@ class Space:
     integer: bool = False
 
     def __post_init__(self) -> None:
-        allowed = {"predictions": PREDICTIONS, "differences": DIFFERENCES, "correctors": (False, True)}
+        allowed = {"predictions": INTEGRATED, "differences": DIFFERENCES, "correctors": (False, True)}
         for name, names in allowed.items():
             if bad := [one for one in getattr(self, name) if one not in names]:
                 raise ValueError(
