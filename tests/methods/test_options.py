@@ -83,6 +83,7 @@ def covered() -> list[tuple[str, str]]:
 # families whose options are not listed here have tests of their own, each in a file named in this table
 ELSEWHERE: dict[str, str] = {
     **dict.fromkeys(("sit_sde", "flow_grpo", "restart"), "test_published_flow_sde.py"),
+    "usf": "test_equal_usf.py",
 }
 
 

@@ -113,6 +113,7 @@ from urn.methods.score_sde import (
 from urn.methods.seeds import seeds_2, seeds_3
 from urn.methods.sit import sit_sde
 from urn.methods.unipc import unip, unipc, unipc_lower_final
+from urn.methods.usf import usf
 
 _METHODS: tuple[Method, ...] = (
     ddim,
@@ -250,6 +251,7 @@ _METHODS: tuple[Method, ...] = (
     iia_ddim,
     iia_heun,
     iia_dpmpp,
+    usf,
     psld_euler,
     psld_heun,
     psld_symplectic_euler,

@@ -28,6 +28,14 @@ from urn.method import Steps, combine, evaluate, noise
 from urn.nodes import Nodes, is_clean, noise_weight
 from urn.plan import Combine, Node, Register
 
+INTEGRATED = ("x0", "epsilon")  # the predictions that a step may integrate
+DIFFERENCES = (
+    "lambda",
+    "halved",
+    "t",
+    "ratio",
+    "share",
+)  # what a polynomial may be in; halved: lambda, with its shortcut
 Predictions = dict[str, Register]
 History = list[tuple[Node, Predictions]]
 Start = Callable[[Nodes, Register, Form, int], Generator[Any, Any, tuple[Register, History]]]

@@ -5,7 +5,10 @@ front.py       tune, the front door
 task.py        a model, a budget, an objective, starts to train on and starts held out
 objectives.py  what a plan is judged by
 untuned.py     the plans that every search starts from
+candidates.py  a plan's times and choices before it is compiled; the untuned plans as such
 space.py       the free choices of a plan
+evolution.py   populations in such a space, in the study
+surrogate.py   an exact mixture in a network's place
 search.py      a search under way: its trials, in an Optuna study
 tuners/        one file per tuner
 trajectories.py, stepwise.py   states on the way, and numbers fitted to them step by step
@@ -17,12 +20,15 @@ shipped.py     the tuned plans that Urn ships, in plans/
 ```
 """
 
+from .candidates import Candidate, untuned_candidates
 from .front import TuningInterrupted, tune
 from .objectives import Objective, Own, ToData, ToReference
 from .record import Entry, Record, Tuned, load
 from .search import Search, Tried
 from .shipped import shipped
+from .space import Space
 from .starts import BestStart, best_start
+from .surrogate import Transfer, rank_transfer, surrogate
 from .task import Figure, Starts, Task, TuningError
 from .transport import Transport, nearest, transport_starts
 from .tuners import Tuner, find_tuner, tuner, tuners
@@ -30,16 +36,19 @@ from .untuned import plan_within, untuned_plans
 
 __all__ = [
     "BestStart",
+    "Candidate",
     "Entry",
     "Figure",
     "Objective",
     "Own",
     "Record",
     "Search",
+    "Space",
     "Starts",
     "Task",
     "ToData",
     "ToReference",
+    "Transfer",
     "Transport",
     "Tried",
     "Tuned",
@@ -51,10 +60,13 @@ __all__ = [
     "load",
     "nearest",
     "plan_within",
+    "rank_transfer",
     "shipped",
+    "surrogate",
     "transport_starts",
     "tune",
     "tuner",
     "tuners",
+    "untuned_candidates",
     "untuned_plans",
 ]

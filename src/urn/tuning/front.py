@@ -201,6 +201,7 @@ def _found(search: Search, chosen: Tuner, options: Mapping[str, Any]) -> Tuned |
             tried=tried_rows(search.tried),
             command=shlex.join(sys.argv),
             versions={"urn": __version__, "torch": torch.__version__},
+            notes=dict(search.notes),
         ),
     )
 

@@ -47,6 +47,7 @@ class Record:
         tried: (label, calls, value on training starts, pruned, evaluations until then) of every trial.
         command: what makes it again.
         versions: of Urn and torch.
+        notes: what the tuner has to say beside its plans.
     """
 
     tuner: str
@@ -67,6 +68,7 @@ class Record:
     tried: tuple[tuple[str, int, float, bool, int], ...]
     command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def gain(self) -> float:

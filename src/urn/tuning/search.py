@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from urn.tuning.task import Task, TuningError
 if TYPE_CHECKING:
     import optuna
 
+PATIENCE = 60  # seconds that a write waits for another process
 CHEAP = 64  # starts of the first look, after which a trial may be pruned
 
 
@@ -52,6 +54,7 @@ class Search:
         study: the Optuna study.
         seed: of the tuner's own random numbers.
         trials, evaluations, seconds: the limits, None for none.
+        notes: what a tuner has to say beside its plans, for the record: JSON values by name.
     """
 
     def __init__(
@@ -68,12 +71,24 @@ class Search:
         self.task, self.study, self.seed = task, study, seed
         self.trials, self.evaluations, self.seconds = trials, evaluations, seconds
         self._told, self._started = told, time.monotonic()
-        self.tried = _tried_before(study)
+        self.notes: dict[str, Any] = {}
+        self.tried: list[Tried] = []
+        self._numbers: set[int] = set()
+        self._by_plan: dict[Plan, Tried] = {}
+        self.refresh()
         if self.tried:  # what was spent before counts
             last = self.tried[-1]
             task.evaluations += last.evaluations
             self._started -= last.seconds
-        self._by_plan = {one.plan: one for one in self.tried}
+
+    def refresh(self) -> None:
+        """Take up the trials that others have told the study since."""
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.number not in self._numbers and trial.state.is_finished() and "tried" in trial.user_attrs:
+                self._numbers.add(trial.number)
+                one = _tried(trial.user_attrs["tried"])
+                self.tried.append(one)
+                self._by_plan.setdefault(one.plan, one)
 
     @property
     def spent(self) -> float:
@@ -82,7 +97,8 @@ class Search:
 
     @property
     def is_over(self) -> bool:
-        """Whether a limit is reached; tuners look before each trial."""
+        """Whether a limit is reached, others' trials counted; tuners look before each trial."""
+        self.refresh()
         tuned = sum(not one.untuned for one in self.tried)
         limits = ((self.trials, tuned), (self.evaluations, self.task.evaluations), (self.seconds, self.spent))
         return any(limit is not None and found >= limit for limit, found in limits)
@@ -111,9 +127,23 @@ class Search:
             raise TuningError(f"none of {len(tried)} plans gave finite samples: is the model's process right?")
         return min(finite, key=lambda one: one.value)
 
-    def ask(self, distributions: Mapping[str, Any]) -> optuna.Trial:
-        """A new trial of the study, with values of its sampler for the parameters."""
-        return self.study.ask(dict(distributions))
+    def ask(self, distributions: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> optuna.Trial:
+        """A new trial of the study, with values of its sampler for the parameters, or with those given.
+
+        These do not wait in the study's queue, from which two processes may take one.
+        """
+        import optuna
+
+        if given is None:
+            return self.study.ask(dict(distributions))
+        sampler = self.study.sampler
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self.study.sampler = optuna.samplers.PartialFixedSampler(dict(given), sampler)
+            return self.study.ask(dict(distributions))
+        finally:
+            self.study.sampler = sampler
 
     def try_plan(
         self,
@@ -137,8 +167,8 @@ class Search:
         """
         import optuna
 
-        if plan.nfe > self.task.calls:
-            raise TuningError(f"{label}: the plan calls the model {plan.nfe} times; the budget is {self.task.calls}")
+        if (cost := self.task.cost(plan)) > self.task.calls + 1e-9:
+            raise TuningError(f"{label}: the plan calls the model {cost:g} times; the budget is {self.task.calls}")
         known = self._by_plan.get(plan)
         if known is not None and trial is None:
             return known.value
@@ -171,6 +201,7 @@ class Search:
 
     def _keep(self, one: Tried, trial: optuna.Trial) -> None:
         self.tried.append(one)
+        self._numbers.add(trial.number)
         self._by_plan.setdefault(one.plan, one)
         told = {name: value for name, value in vars(one).items() if name != "plan"}
         trial.set_user_attr("tried", {**told, "value": repr(one.value), "plan": one.plan.to_json()})
@@ -178,9 +209,23 @@ class Search:
             self._told(one)
 
 
-def _tried_before(study: optuna.Study) -> list[Tried]:
-    found = [trial.user_attrs["tried"] for trial in study.get_trials(deepcopy=False) if "tried" in trial.user_attrs]
-    return [Tried(**{**one, "plan": Plan.from_json(one["plan"]), "value": float(one["value"])}) for one in found]
+def _tried(told: Mapping[str, Any]) -> Tried:
+    return Tried(**{**told, "plan": Plan.from_json(told["plan"]), "value": float(told["value"])})
+
+
+def _storage(address: str | None) -> Any:
+    """Where trials are kept; a SQLite file waits for the others that write to it."""
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import DBAPIError
+
+    if address is None or not address.startswith("sqlite:"):
+        return address
+    waiting = {"connect_args": {"timeout": PATIENCE}}
+    try:
+        return RDBStorage(address, engine_kwargs=waiting)
+    except DBAPIError:  # another process made the tables at the same moment
+        time.sleep(1)
+        return RDBStorage(address, engine_kwargs=waiting)
 
 
 def open_study(storage: str | Path | None, name: str, settings: Mapping[str, Any], seed: int) -> optuna.Study:
@@ -210,7 +255,7 @@ def open_study(storage: str | Path | None, name: str, settings: Mapping[str, Any
         address = f"sqlite:///{path}"
     try:
         study = optuna.create_study(
-            storage=address,
+            storage=_storage(address),
             study_name=name,
             sampler=optuna.samplers.RandomSampler(seed),
             pruner=optuna.pruners.PercentilePruner(25.0, n_startup_trials=20),

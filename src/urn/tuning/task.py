@@ -87,6 +87,7 @@ class Task:
         objective: what is made small.
         train, held_out: the starts.
         batch: starts at a time.
+        variants: further models that a plan's calls may name, each with what its call costs beside one of `model`.
         evaluations: model calls times samples so far, on training starts, those of the reference included.
         judged: the same on held-out starts.
     """
@@ -97,8 +98,14 @@ class Task:
     train: Starts
     held_out: Starts
     batch: int = 1024
+    variants: Mapping[str, tuple[Model, float]] = field(default_factory=dict)
     evaluations: int = field(default=0, init=False)
     judged: int = field(default=0, init=False)
+
+    def cost(self, plan: Rows) -> float:
+        """What a plan costs, in calls of the model."""
+        named = [row.model for row in plan.rows if isinstance(row, Evaluate)]
+        return sum(self.variants[name][1] if name in self.variants else 1 for name in named)
 
     def run(self, plan: Rows, starts: Starts, *, model: Model | Mapping[str, Model] | None = None) -> Tensor:
         """The plan's samples from these starts; with gradients where the plan carries some."""
@@ -114,8 +121,9 @@ class Task:
         law = dict(plan.inputs)["x"]
         x = weighted_sum(((law.std, "z"),), {"z": starts.normals})
         source = SeededNoise(starts.seeds) if plan.stochastic else None
+        models = {"main": self.model, **{name: one for name, (one, _) in self.variants.items()}}
         found: Tensor = execute(
-            plan, self.model if model is None else model, {"x": x}, source, conditioning=starts.conditioning
+            plan, models if model is None else model, {"x": x}, source, conditioning=starts.conditioning
         )["x"]
         return found
 

@@ -32,7 +32,8 @@ def table(record: Record) -> str:
         if record.returned == "tuned"
         else "no better than the best untuned plan on held-out starts, so that one is returned"
     )
-    return "\n".join([*lines, verdict])
+    notes = [f"{name}: {value}" for name, value in record.notes.items()]
+    return "\n".join([*lines, *notes, verdict])
 
 
 def shown(figure: Figure) -> str:

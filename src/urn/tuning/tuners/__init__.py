@@ -67,7 +67,18 @@ def tuner(
     return decorate
 
 
-MODULES = ("untuned", "dc_solver", "dpm_solver_v3", "iia", "timestep_aligner")
+MODULES = (
+    "untuned",
+    "usf",
+    "autodiffusion",
+    "beta",
+    "tpe",
+    "surrogate",
+    "dc_solver",
+    "iia",
+    "timestep_aligner",
+    "dpm_solver_v3",
+)
 
 
 def find_tuner(name: str | Tuner) -> Tuner:
