@@ -67,7 +67,7 @@ def tuner(
     return decorate
 
 
-MODULES = ("untuned",)
+MODULES = ("untuned", "ld3", "ays", "gits", "s4s", "amed")
 
 
 def find_tuner(name: str | Tuner) -> Tuner:
