@@ -1,9 +1,9 @@
 """Descent on what is free in a plan, through compiler and executor, which the gradient tuners share.
 
-L-BFGS with a strong Wolfe line search on a batch of the training starts, the same in all rounds: the objective is smooth in a plan's
-numbers and they are few, so that on equal terms it goes further in twenty steps than Adam on minibatches in two hundred. After
-every round the plan is tried on all training starts, so that the search keeps the best of the way, and a search that was killed
-has its last try to go on from.
+L-BFGS with a strong Wolfe line search on a batch of the training starts, the same in all rounds: the objective is smooth in a
+plan's numbers and they are few, so that it goes further in twenty steps than Adam on minibatches in two hundred. After every
+round the plan is tried on all training starts, so that the search keeps the best of the way, and a search that was killed has
+its last try to go on from.
 
 With a radius r the starts are free too, each in a ball around its own (the relaxed objective of LD3 and S4S): the plan must
 come to the reference's end from somewhere near its start x_T,
@@ -34,6 +34,8 @@ from urn.tuning.task import Starts, Task, TuningError
 
 MOVES = 3  # of the starts after each round
 SLICE = 5  # iterations between looks at the search's limits
+FIRST = 0.01  # the length, summed over the numbers, of the first step, before a scale is known
+SEARCHED = 15  # calls of the objective in a slice, at most
 WORST = 1e30  # the objective of a plan whose samples are not finite, to the line search
 
 
@@ -76,20 +78,36 @@ def descend(
     chosen = torch.randperm(len(task.train), generator=generator)[:batch]
     part, target = task.train.part(chosen), target_of(task, chosen)
     offsets = torch.zeros_like(part.normals)
-    search.try_plan(frozen(draft_of()), f"{label}, start")
+    if last_tried(search, label) is None:
+        search.try_plan(frozen(draft_of()), f"{label}, start")
+    group, optimiser = list(free), _optimiser(free)
     for done in range(rounds):
-        group = [free[place] for place in turns[done % len(turns)]] if turns else list(free)
         starts = part if radius == 0 else shifted(part, offsets)
-        optimiser = torch.optim.LBFGS(group, max_iter=SLICE, history_size=20, line_search_fn="strong_wolfe")
-        for _ in range(-(-iterations // SLICE)):
+        if turns:
+            group = [free[place] for place in turns[done % len(turns)]]
+        if turns or radius > 0:
+            optimiser = _optimiser(group)  # what it has learnt was of another objective
+        for _ in range(-(-iterations // SLICE) + (not optimiser.state)):
             if search.is_over:
                 return
+            if optimiser.state:
+                _go_on(optimiser)
             optimiser.step(_closure(task, draft_of, group, starts, target))  # type: ignore[no-untyped-call]
         search.try_plan(frozen(draft_of()), f"{label}, round {done + 1}")
         for _ in range(MOVES if radius > 0 and done + 1 < rounds else 0):
             if search.is_over:
                 return
             offsets = moved_starts(task, draft_of(), part, target, offsets, radius)
+
+
+def _optimiser(free: Sequence[Tensor]) -> torch.optim.LBFGS:
+    """For one step, tried at the length `FIRST`; then `_go_on`."""
+    options: dict[str, Any] = {"max_eval": SEARCHED, "history_size": 20, "line_search_fn": "strong_wolfe"}
+    return torch.optim.LBFGS(list(free), lr=FIRST, max_iter=1, **options)
+
+
+def _go_on(optimiser: torch.optim.LBFGS) -> None:
+    optimiser.param_groups[0].update(lr=1.0, max_iter=SLICE, max_eval=SEARCHED)
 
 
 def _closure(
