@@ -31,6 +31,8 @@ from urn.tuning.times import gaps_of, times_of
 from urn.tuning.tuners import tuner
 from urn.tuning.untuned import GRIDS, plan_within
 
+CLOSE = 0.2  # of the step, over which the points lie that begin around its middle
+
 
 @tuner(source=AMED, gradients=True, paired=True)
 def amed(
@@ -95,11 +97,7 @@ def epd(
     at_least_one("points", points)
     label = f"epd, {points} points"
     known = last_tried(search, label)
-    first = {
-        "shares": tuple((k + 1) / (points + 1) for k in range(points)),
-        "weights": (1 / points,) * points,
-    }
-    plan = best_grid(search, "epd", first) if known is None else known.plan
+    plan = _first(search, points) if known is None else known.plan
     shape, options = (plan.steps, points), dict(plan.options)
     shares = _tensor(options["shares"], shape).logit().requires_grad_(True)
     weights = _tensor(options["weights"], shape).requires_grad_(True)
@@ -117,6 +115,16 @@ def epd(
 
     free = [one for one in (shares, weights, scaled, gaps) if one.requires_grad]
     descend(search, free, draft, label, rounds=rounds, iterations=iterations, batch=batch)
+
+
+def _first(search: Search, points: int) -> Plan:
+    """The better on some training starts of points even over the step, and close around its middle."""
+    even = [(k + 1) / (points + 1) for k in range(points)]
+    made = [
+        best_grid(search, "epd", {"shares": tuple(shares), "weights": (1 / points,) * points})
+        for shares in (even, [0.5 + CLOSE * (share - 0.5) for share in even])
+    ]
+    return min(made, key=lambda plan: search.task.value(plan, CHEAP))
 
 
 def best_grid(search: Search, method: str, options: Mapping[str, Any] | None = None) -> Plan:

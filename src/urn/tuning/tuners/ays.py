@@ -16,9 +16,9 @@ so that on such data every draw gives the same number but for the noise of |.|^2
 goes to 0, so the grid ends at a small noise, `t_finite`, and plans on it with the jump to the clean prediction.
 
 The times are moved one after the other, each to the best of some places between its neighbours, all places seeing the same
-noise, until none moves by more than a share of its gaps (the paper stops early, for the bound is looser than its estimate is
-sharp). The first grid is `urn.grids.ays`' for Gaussian data of variance v, in 10 steps (the paper's is EDM's); for more
-than 10, every step is halved in log s and the times are moved again, until there are enough.
+noise. The bound's own best grid lies too close to the data to draw with, so the paper stops early; here the grid is tried after
+every sweep over the times, and the search keeps the best. The first grid is EDM's, in 10 steps; for more than 10, every step is
+halved in log s and the times are moved again, until there are enough.
 A grid of another number of steps is the log-linear interpolation: log s over the share of steps.
 
 Where the objective knows no data, x0 are samples of a fine plan. On Gaussian data the estimate is that of `urn.grids.ays`.
@@ -30,12 +30,13 @@ theorem 3.1, section 3.2 and appendix B.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from urn.grids import ays as gaussian_ays
+from urn.grids import karras
 from urn.model import Model
 from urn.noise import SeededNoise, sample_seeds
 from urn.plan import Node
@@ -69,8 +70,8 @@ def ays(
     Args:
         samples: data, or samples of a fine plan, that the divergence is estimated on.
         draws: values of s in a step.
-        sweeps: over the times at most, before the grid is tried or halved.
-        methods: that are tried on the grid.
+        sweeps: over the times at most, before every step is halved or the search ends; the grid is tried after each.
+        methods: that are tried on the last grid; those before are tried with the best untuned plan's.
 
     Raises:
         ValueError: a setting is out of range.
@@ -85,17 +86,21 @@ def ays(
         )
     x0, conditioning = clean_samples(search, samples)
     bound = Bound(task.model, x0, draws, search.seed, conditioning)
-    logs = log_ratio(process, gaussian_ays(process, FIRST, [bound.variance]))
-    while True:
-        logs = aligned(bound, logs, sweeps, lambda: search.is_over)
-        task.evaluations, bound.evaluations = task.evaluations + bound.evaluations, 0
-        if len(logs) > task.calls or search.is_over:
-            break
-        logs = subdivided(logs, 2 * (len(logs) - 1))
+    method = search.best_untuned.plan.method
+    logs = log_ratio(process, karras(process, FIRST))
 
     def grid(_: Process, steps: int) -> Tensor:
         return process.t_of_lambda(-subdivided(logs, steps))
 
+    while True:
+        for swept in aligned(bound, logs, sweeps, lambda: search.is_over):
+            logs = swept
+            task.evaluations, bound.evaluations = task.evaluations + bound.evaluations, 0
+            for _, plan in untuned_plans(process, task.calls, (method,), [grid]):
+                search.try_plan(plan, f"ays, {len(logs) - 1} steps, {method}")
+        if len(logs) > task.calls or search.is_over:
+            break
+        logs = subdivided(logs, 2 * (len(logs) - 1))
     for label, plan in untuned_plans(process, task.calls, methods, [grid]):
         if search.is_over:
             return
@@ -183,8 +188,8 @@ class Bound:
         return made
 
 
-def aligned(bound: Bound, logs: Tensor, sweeps: int, is_over: Any = lambda: False) -> Tensor:
-    """The grid after sweeps over its inner times, each moved to the best of five places around it.
+def aligned(bound: Bound, logs: Tensor, sweeps: int, is_over: Callable[[], bool] = lambda: False) -> Iterator[Tensor]:
+    """The grid after each sweep over its inner times, in which each is moved to the best of five places around it.
 
     The places are 1 and 1/2 of a reach to either side, the reach being a share of the gap there, which is halved after a sweep
     in which no time moved, twice; then the sweeps end.
@@ -199,21 +204,22 @@ def aligned(bound: Bound, logs: Tensor, sweeps: int, is_over: Any = lambda: Fals
 
     reach = REACH
     for _ in range(sweeps):
+        if is_over():
+            return
         moved = False
         for i in range(1, len(points) - 1):
-            if is_over():
-                break
             before, here, after = points[i - 1 : i + 2]
             up, down = reach * (before - here), reach * (here - after)
             places = [here, here + up, here + up / 2, here - down / 2, here - down]
             best = min(places, key=lambda place: cost(before, place) + cost(place, after))
             moved = moved or best != here
             points[i] = best
-        if not moved:
+        if moved:
+            yield torch.tensor(points, dtype=torch.float64)
+        else:
             reach /= 2
             if reach < REACH / 4:
-                break
-    return torch.tensor(points, dtype=torch.float64)
+                return
 
 
 def subdivided(logs: Tensor, steps: int) -> Tensor:
