@@ -5,7 +5,7 @@ from __future__ import annotations
 from evidence.book import Finding, case
 from evidence.findings import contest
 from evidence.learned import Bench, best_of_tuner
-from evidence.measure import listed, rms
+from evidence.measure import listed, ratio, rms, shown
 
 TITLE = "On the Trajectory Regularity of ODE-based Diffusion Sampling"
 METHODS = {"DDIM": "ddim", "iPNDM": "ipndm", "DPM-Solver++(2M)": "dpmpp_2m"}

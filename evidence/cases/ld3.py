@@ -5,7 +5,7 @@ from __future__ import annotations
 from evidence.book import Finding, case
 from evidence.findings import contest
 from evidence.learned import Bench, best_of_tuner
-from evidence.measure import ratio, shown
+from evidence.measure import rms
 
 TITLE = "Learning to Discretize Denoising Diffusion ODEs"
 METHODS = {"DPM-Solver++(2M)": "dpmpp_2m", "UniPC-3": "unipc_3"}
@@ -36,22 +36,21 @@ def _learned(label: str, full: bool) -> Finding:
 
 def _relaxed(full: bool) -> Finding:
     """Few training starts, as in the paper, so that there is something to overfit."""
-    pairs = {}
+    pairs, gaps = {}, []
     for calls in (5, 8) if full else (5,):
         bench = Bench(full, calls, 32)
         plans = bench.on_grids("dpmpp_2m")
-        made = [
-            bench.tuned("ld3", plans, method="dpmpp_2m", labels=True, radius=radius, rounds=6).tried[-1].plan
+        moved, plain = (
+            bench.tuned("ld3", plans, method="dpmpp_2m", labels=True, radius=radius, rounds=6).tried[-1]
             for radius in (0.1, 0.0)
-        ]
-        pairs[f"{calls} calls"] = (bench.errors(made[0]), bench.errors(made[1]))
+        )
+        pairs[f"{calls} calls"] = (bench.errors(moved.plan), bench.errors(plain.plan))
+        gaps.append(f"{plain.value:.3g} and {rms(bench.errors(plain.plan)):.3g} with {calls} calls")
     return contest(
         "Trained on 32 starts, times and labels: moving the starts (r = 0.1) generalises better than the plain fit",
         "the plain fit",
         pairs,
         reason=lambda: (
-            "the ratios of the medians are "
-            + "; ".join(f"{name} {shown(ratio(*pair, 'median'))}" for name, pair in pairs.items())
-            + ": moved starts free the fit from those near a border between modes, which make most of the rms error"
+            f"what there is to prevent: the plain fit's rms error on its own 32 starts and on those held out is {', '.join(gaps)}"
         ),
     )

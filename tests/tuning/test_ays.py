@@ -68,7 +68,7 @@ def test_other_numbers_of_steps_are_log_linear():
 @pytest.mark.parametrize("calls", [6, 14])
 def test_it_tries_its_grid_with_methods_and_never_loses(calls):
     search = search_on(plane(), calls, 96)
-    ays(search, methods=("adams_pc_2", "dpmpp_2m"), samples=32, draws=4, sweeps=3)
+    ays(search, methods=("adams_pc_2", "dpmpp_2m"), samples=32, draws=2, sweeps=2)
     made = [one for one in search.tried if one.label.startswith("ays")]
     assert made[-1].label == "ays, dpmpp_2m"
     steps = [int(one.label.split()[1]) for one in made if "steps" in one.label]
