@@ -53,7 +53,7 @@ def _numbers(options: Mapping[str, Any]) -> list[float | None]:
     """The options as one list of numbers; empty where they carry gradients."""
 
     def flat(value: Any) -> list[float | None]:
-        if isinstance(value, Tensor):
+        if isinstance(value, (Tensor, str)):
             return [math.nan]
         return [one for item in value for one in flat(item)] if isinstance(value, Sequence) else [value]
 
