@@ -25,9 +25,9 @@ def run(full: bool) -> list[Finding]:
         plans = {
             f"{label}, {grid}": plan for label, name in RIVALS.items() for grid, plan in bench.on_grids(name).items()
         }
-        s4s = best_of_tuner(bench.tuned("s4s", plans, times=False, radius=0.0, rounds=4))
-        alt = bench.errors(best_of_tuner(bench.tuned("s4s", plans, radius=0.0)))
-        ld3 = bench.errors(best_of_tuner(bench.tuned("ld3", plans, radius=0.0)))
+        s4s = best_of_tuner(bench.tuned("s4s", plans, times=False, radius=0.0, rounds=4, batch=128))
+        alt = bench.errors(best_of_tuner(bench.tuned("s4s", plans, radius=0.0, batch=128)))
+        ld3 = bench.errors(best_of_tuner(bench.tuned("ld3", plans, radius=0.0, batch=128)))
         rivals = [_on(name, s4s) for name in RIVALS.values()]
         same[f"{calls} calls"] = (bench.errors(s4s), bench.best(rivals))
         learned[f"{calls} calls"] = (alt, bench.best(list(plans.values())))
