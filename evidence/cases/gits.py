@@ -20,7 +20,7 @@ def run(full: bool) -> list[Finding]:
 
 def _better(label: str, full: bool) -> Finding:
     pairs, plain = {}, {}
-    for calls in (5, 8, 10) if full else (5, 8):
+    for calls in (5, 8):
         bench = Bench(full, calls)
         plans = bench.on_grids(METHODS[label])
         rival = bench.best(list(plans.values()))
