@@ -36,8 +36,8 @@ RUNS = tuple(  # on BLOCKS: a method that stops running is seen
     name
     for line in (
         "ddim euler_ancestral ddpm ddpm_large ddpm_interpolated iddpm heun probability_flow probability_flow_heun",
-        "probability_flow_rk4 reverse_diffusion euler_maruyama predictor_corrector sgmse s4 dpmpp_2m dpmpp_3m",
-        "dpmpp_3m_published dpmpp_2m_lower_final dpmpp_3m_published_lower_final dpmpp_1_sde dpmpp_2m_sde",
+        "probability_flow_rk4 reverse_diffusion euler_maruyama predictor_corrector sgmse s4 s4s dpmpp_2m",
+        "dpmpp_3m dpmpp_3m_published dpmpp_2m_lower_final dpmpp_3m_published_lower_final dpmpp_1_sde dpmpp_2m_sde",
         "dpmpp_2m_sde_heun dpmpp_3m_sde dpmpp_3m_sde_published sde_dpm_solver_1 sde_dpm_solver_2m sa_solver",
         "sa_solver_2 sa_solver_3 sa_solver_pece sa_solver_published sa_solver_published_lower_final er_sde_1",
         "er_sde_2 er_sde_3 er_sde_3_published sit_sde flow_grpo cps cps_vanishing resshift deis_rho_2 deis_rho_3",

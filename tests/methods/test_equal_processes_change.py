@@ -19,7 +19,7 @@ from urn.processes import VE, VP, Flow
 # fmt: off
 IN_LAMBDA = [
     "ddim", "euler_ancestral", "ddpm", "heun", "edm", "annealed_langevin", "dpm_solver_2", "dpm_solver_3",
-    "dpm_solver_fast", "dpmpp_2s", "dpmpp_3s", "dpmpp_2m", "dpmpp_3m", "dpmpp_3m_published", "dpmpp_1_sde",
+    "dpm_solver_fast", "amed", "epd", "s4s", "dpmpp_2s", "dpmpp_3s", "dpmpp_2m", "dpmpp_3m", "dpmpp_3m_published", "dpmpp_1_sde",
     "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde", "dpmpp_3m_sde_published", "dpmpp_sde", "dpmpp_2s_ancestral",
     "sde_dpm_solver_1", "sde_dpm_solver_2m", "deis_rho_2", "deis_rho_4", "deis_rho_4_ramped", "deis_rho_kutta_3",
     "deis_rho_rk4", "unip_3", "unipc_1", "unipc_3", "unipc_5", "unipc_3_bh1", "unipc_3_epsilon",

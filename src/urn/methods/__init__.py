@@ -11,6 +11,7 @@ from urn.method import Method
 from urn.methods.accelerated import accelerated_ddim, accelerated_ddpm
 from urn.methods.adams import adams, adams_pc, res_multistep, res_multistep_ancestral
 from urn.methods.aliases import ALIASES, IMPLICIT
+from urn.methods.amed import amed, epd
 from urn.methods.cfg_pp import (
     dpmpp_2m_cfg_pp,
     dpmpp_2s_ancestral_cfg_pp,
@@ -100,6 +101,7 @@ from urn.methods.resshift import resshift
 from urn.methods.restart import restart
 from urn.methods.runge_kutta import DIAGONAL, EXPLICIT, implicit_runge_kutta, runge_kutta
 from urn.methods.s4 import s4
+from urn.methods.s4s import s4s
 from urn.methods.sa_solver import sa_solver, sa_solver_pece, sa_solver_published, sa_solver_published_lower_final
 from urn.methods.score_sde import (
     euler_maruyama,
@@ -136,6 +138,9 @@ _METHODS: tuple[Method, ...] = (
     dpm_solver_2,
     dpm_solver_3,
     dpm_solver_fast,
+    amed,
+    epd,
+    s4s,
     *(dpm_solver_v3.named(f"dpm_solver_v3_{p}", order=p) for p in (1, 2, 3)),
     dpm_solver_v3_published,
     dpmpp_2s,

@@ -27,8 +27,12 @@ def times_of(process: Process, gaps: Tensor, start: float | Tensor, end: float |
     ends = angle(process, torch.stack([first, last]))
     shares = torch.softmax(gaps, 0).cumsum(0)[:-1]
     inner = ends[0] + (ends[1] - ends[0]) * shares
-    times = process.t_of_lambda(-torch.log(torch.tan(inner)))
-    return torch.cat([first[None], times, last[None]])
+    return torch.cat([first[None], time_of(process, inner), last[None]])
+
+
+def time_of(process: Process, angles: Tensor) -> Tensor:
+    """The times of angles strictly between 0 and pi/2."""
+    return process.t_of_lambda(-torch.log(torch.tan(angles)))
 
 
 def angle(process: Process, times: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def untuned_plans(
     process: Process,
     calls: int,
     methods: Sequence[str] = METHODS,
-    grids: Sequence[str] | None = None,
+    grids: Sequence[GridLike] | None = None,
     whole: bool = False,
 ) -> Iterator[tuple[str, Plan]]:
     """(label, plan) of every method on every grid that this process and budget allow.

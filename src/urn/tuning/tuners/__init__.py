@@ -69,6 +69,11 @@ def tuner(
 
 MODULES = (
     "untuned",
+    "ld3",
+    "s4s",
+    "amed",
+    "ays",
+    "gits",
     "usf",
     "autodiffusion",
     "beta",

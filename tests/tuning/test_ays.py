@@ -1,0 +1,89 @@
+"""Align Your Steps on a network: the estimate against the closed form on Gaussian data, the times, gains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from searches import held_out, plane, search_on
+
+import urn
+from urn.exact import Gaussian
+from urn.grids.computed import step_divergence
+from urn.processes import VE, VP, Flow
+from urn.tuning import TuningError, tuners
+from urn.tuning.tuners.ays import Bound, aligned, ays, log_ratio, subdivided
+
+VARIANCES = torch.tensor([1.0] * 6 + [0.05] * 26, dtype=torch.float64)
+LAW = Gaussian(torch.zeros(32, dtype=torch.float64), VARIANCES)
+
+
+@pytest.mark.parametrize(
+    ("process", "predicts"), [(VE(0.002, 80.0), "x0"), (VP.linear(), "v"), (Flow(), "velocity")], ids=str
+)
+def test_the_estimate_is_the_closed_form_on_gaussian_data(process, predicts):
+    times = urn.grids.karras(process, 5)
+    bound = Bound(LAW.model(process, predicts), LAW.sample(4096, 0), 8)
+    logs = log_ratio(process, times).tolist()
+    for i in range(5):
+        exact = step_divergence(process, times[i : i + 2], VARIANCES)
+        assert bound.of_step(logs[i], logs[i + 1]) == pytest.approx(exact, rel=0.03)
+    assert bound.evaluations == 5 * 2 * 4096
+
+
+def test_s_is_drawn_with_the_integrand_s_density():
+    """With the data's own variance every draw gives the same: the integral, (r - log(1 + r))/2."""
+    bound = Bound(LAW.model(VE(0.002, 80.0), "x0"), LAW.sample(64, 0), 16)
+    v, cur, next = bound.variance, 3.0, 0.1
+    logs, density = bound.drawn(np.log(cur), np.log(next))
+    square = torch.exp(2 * logs)
+    integrand = v**2 * (cur**2 - square) / (square * (v + square) * (v + cur**2))
+    r = v * (cur**2 - next**2) / (next**2 * (v + cur**2))
+    np.testing.assert_allclose((integrand / density).numpy(), (r - np.log1p(r)) / 2, rtol=0.02)
+    assert float((integrand / density).mean()) == pytest.approx((r - np.log1p(r)) / 2, rel=0.005)
+
+
+def test_the_times_are_nearly_the_best():
+    process = VE(0.002, 80.0)
+    bound = Bound(LAW.model(process, "x0"), LAW.sample(256, 0), 8)
+    times = process.t_of_lambda(-list(aligned(bound, log_ratio(process, urn.grids.karras(process, 6)), 30))[-1])
+    first, best = (step_divergence(process, grid(process, 6), VARIANCES) for grid in (urn.grids.karras, _exact))
+    assert step_divergence(process, times, VARIANCES) < 1.1 * best
+    assert first > 2 * best
+
+
+def _exact(process, steps):
+    return urn.grids.ays(process, steps, VARIANCES)
+
+
+def test_other_numbers_of_steps_are_log_linear():
+    logs = torch.tensor([3.0, 1.0, 0.5, -4.0], dtype=torch.float64)
+    assert torch.equal(subdivided(logs, 3), logs)
+    np.testing.assert_allclose(subdivided(logs, 6).numpy(), [3, 2, 1, 0.75, 0.5, -1.75, -4], atol=1e-14)
+    np.testing.assert_allclose(subdivided(logs, 2).numpy(), [3, 0.75, -4], atol=1e-14)
+
+
+@pytest.mark.parametrize("calls", [6, 14])
+def test_it_tries_its_grid_with_methods_and_never_loses(calls):
+    search = search_on(plane(), calls, 96)
+    ays(search, methods=("adams_pc_2", "dpmpp_2m"), samples=32, draws=2, sweeps=2)
+    made = [one for one in search.tried if one.label.startswith("ays")]
+    assert made[-1].label == "ays, dpmpp_2m"
+    steps = [int(one.label.split()[1]) for one in made if "steps" in one.label]
+    assert set(steps) == ({10} if calls == 6 else {10, 20})
+    assert sorted(steps) == steps
+    assert all(one.plan.nfe == calls for one in made)
+    assert search.best.value <= search.best_untuned.value
+    assert held_out(search)[0] < 2 * held_out(search)[1]
+
+
+def test_what_is_refused():
+    search = search_on(plane(), 5, 16)
+    with pytest.raises(ValueError, match="samples=0"):
+        ays(search, samples=0)
+    search.task.model = replace(plane(), integer_times=True)
+    with pytest.raises(TuningError, match="integer_times=True"):
+        ays(search)
+    assert {"ays", "gits", "ld3", "s4s", "amed", "epd"} <= set(tuners())

@@ -1,0 +1,68 @@
+"""GITS on a network: costs and grids against the closed form on Gaussian data, gains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from searches import held_out, plane, search_on
+
+import urn
+from urn.exact import Gaussian
+from urn.grids.computed import cheapest, flow_errors
+from urn.grids.step_errors import step_gains, total_variances
+from urn.noise import FastNoise
+from urn.processes import VE, VP, Flow
+from urn.tuning.tuners.gits import flow_costs, gits
+
+VARIANCES = torch.tensor([1.0] * 4 + [0.05] * 12, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("process", "predicts"), [(VE(0.002, 80.0), "x0"), (VP.linear(), "v"), (Flow(), "velocity")], ids=str
+)
+def test_costs_and_grids_are_the_closed_form_s_on_gaussian_data(process, predicts):
+    """The states are drawn from the exact law and turned so that their covariance is exact too: what is left is the
+    reference's own error."""
+    times = urn.grids.arctan(process, 20, 0.5)
+    raw = FastNoise(0).normal((1.0, 0.0), 0, torch.zeros(256, 16, dtype=torch.float64))
+    white = torch.linalg.solve_triangular(torch.linalg.cholesky(raw.T @ raw / 256), raw.T, upper=False).T
+    x = white * total_variances(process, times[0], VARIANCES).sqrt()
+    law = Gaussian(torch.zeros(16, dtype=torch.float64), VARIANCES)
+    costs = flow_costs(law.model(process, predicts), times, x, substeps=6)
+    gains = step_gains(process, times, VARIANCES, "ddim", "gits")
+    exact = flow_errors(process, times, VARIANCES, torch.ones(16, dtype=torch.float64), gains)
+    far = torch.ones_like(exact).triu(3) > 0
+    np.testing.assert_allclose(costs[far].numpy(), exact[far].numpy(), rtol=0.02)
+    for steps in (3, 5, 8):
+        grid = urn.grids.gits(process, steps, "ddim", VARIANCES, candidates=20)
+        np.testing.assert_allclose(times[cheapest(costs, steps)].numpy(), grid.numpy())
+
+
+def test_it_tries_its_grids_and_gains():
+    search = search_on(plane(), 5, 256)
+    gits(search, methods=("adams_pc_2", "dpmpp_2m", "deis_2"), discounts=(1.0, 1.15))
+    made = [one.label for one in search.tried if not one.untuned]
+    assert made[0] == "gits, gamma 1, adams_pc_2"
+    assert made[-1] == "gits, gamma 1.15, deis_2"
+    assert search.best.value <= search.best_untuned.value
+    assert held_out(search)[0] < 1.2 * held_out(search)[1]
+
+
+def test_what_it_costs_is_counted():
+    search = search_on(plane(), 5, 64)
+    before = search.task.evaluations
+    gits(search, candidates=30, starts=32, discounts=(1.0,), methods=("ddim",))
+    assert search.task.evaluations - before == 30 * 32 + 5 * 64
+
+
+def test_what_is_refused():
+    search = search_on(plane(), 5, 16)
+    for options, words in (
+        ({"candidates": 4}, "candidates=4 must be at least the 5 calls"),
+        ({"starts": 0}, "starts=0"),
+        ({"discounts": (0.0,)}, "discounts=0.0"),
+        ({"data_std": -1.0}, "data_std=-1.0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            gits(search, **options)
