@@ -4,6 +4,7 @@
 front.py       tune, the front door
 task.py        a model, a budget, an objective, starts to train on and starts held out
 objectives.py  what a plan is judged by
+dense.py       any plan with one call a step as free weights
 untuned.py     the plans that every search starts from
 space.py       the free choices of a plan
 search.py      a search under way: its trials, in an Optuna study
@@ -13,6 +14,7 @@ text.py        a record as text
 ```
 """
 
+from .dense import dense_plan, dense_weights
 from .front import TuningInterrupted, tune
 from .objectives import Objective, Own, ToData, ToReference
 from .record import Entry, Record, Tuned, load
@@ -37,6 +39,8 @@ __all__ = [
     "Tuner",
     "TuningError",
     "TuningInterrupted",
+    "dense_plan",
+    "dense_weights",
     "find_tuner",
     "load",
     "plan_within",
