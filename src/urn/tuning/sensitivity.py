@@ -12,7 +12,7 @@ then the weights A_i, B_i0, ..., B_ii, for i = 0, ..., n - 1.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,20 +49,23 @@ class Dual:
         return Dual(self.value, torch.cat([self.tangents, torch.stack(further)]))
 
 
-class Free(NamedTuple):
-    """The free numbers of a `linear` plan: weights by rows, and the angles of all calls but the first."""
-
-    weights: tuple[Tensor, ...]
-    angles: Tensor
+def count_of(calls: int, times: bool, first: int = 0) -> int:
+    """How many numbers are free in a plan of so many calls, of those from call `first` on."""
+    return sum(i + 2 + (times and i > 0) for i in range(first, calls))
 
 
-def count_of(calls: int, times: bool) -> int:
-    """How many numbers are free in a plan of so many calls."""
-    return calls * (calls + 3) // 2 + (calls - 1 if times else 0)
+def tangents_of(calls: int, times: bool, first: int = 0) -> int:
+    """How many tangents pass through its calls in a run, those of times in their own call included."""
+    before = [count_of(i, times, first) for i in range(calls)]
+    return sum(before) + times * (calls - max(first, 1))
 
 
-def jacobian(task: Task, plan: Plan, starts: Starts, *, times: bool = True) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def jacobian(
+    task: Task, plan: Plan, starts: Starts, *, times: bool = True, first: int = 0
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """The samples of a `linear` plan and their derivatives in its free numbers, some starts at a time.
+
+    Free are the weights and times from call `first` on, the times if `times` says so.
 
     Each tangent that passes through the model counts as one evaluation, beside those of the run itself.
 
@@ -74,10 +77,10 @@ def jacobian(task: Task, plan: Plan, starts: Starts, *, times: bool = True) -> I
     """
     prediction = dict(plan.options)["prediction"] if "prediction" in dict(plan.options) else "x0"
     law, calls = dict(plan.inputs)["x"], plan.nfe
-    size = max(1, TANGENTS // count_of(calls, times))
+    size = max(1, TANGENTS // count_of(calls, times, first))
     for part in torch.split(torch.arange(len(starts)), size):
         some = starts.part(part)
-        run = _Run(task, prediction, some.conditioning, times)
+        run = _Run(task, prediction, some.conditioning, times, first)
         x = some.normals * float(law.std)
         start = Dual(x, x.new_zeros(0, *x.shape))
         try:
@@ -91,8 +94,9 @@ def jacobian(task: Task, plan: Plan, starts: Starts, *, times: bool = True) -> I
 class _Run:
     """One run on dual numbers: the model of duals, and the watch that seeds weights."""
 
-    def __init__(self, task: Task, prediction: str, conditioning: Mapping[str, Any], times: bool) -> None:
-        self.task, self.prediction, self.conditioning, self.times = task, prediction, conditioning, times
+    def __init__(self, task: Task, prediction: str, conditioning: Mapping[str, Any], times: bool, first: int) -> None:
+        self.task, self.prediction, self.conditioning = task, prediction, conditioning
+        self.times, self.first = times, first
         self.known: list[Tensor] = []
         self.free, self.calls = 0, 0
         self.model = Model(self.net, task.model.process, predicts=prediction)
@@ -115,7 +119,7 @@ class _Run:
         else:
             value, tangents = of_state(x.value), x.tangents
         made = Dual(value, tangents)
-        if self.times and self.calls:
+        if self.times and self.calls >= max(self.first, 1):
             slope = jvp(of_angle, (angle,), (torch.ones_like(angle),))[1]
             task.evaluations += len(x.value)
             made = Dual(value, _padded(tangents, self.free)).seeded(slope)
@@ -129,7 +133,7 @@ class _Run:
             if not self.known:
                 self.known.append(registers[row.inputs[0]].value)
             self.known.append(registers[row.outs[0][0]].value)
-        elif isinstance(row, Combine):
+        elif isinstance(row, Combine) and self.calls > self.first:
             state = registers[row.out]
             made = Dual(state.value, _padded(state.tangents, self.free)).seeded(*self.known)
             registers[row.out] = made  # type: ignore[index]

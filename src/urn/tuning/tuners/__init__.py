@@ -67,7 +67,7 @@ def tuner(
     return decorate
 
 
-MODULES = ("untuned",)
+MODULES = ("untuned", "coefficients")
 
 
 def find_tuner(name: str | Tuner) -> Tuner:
