@@ -44,9 +44,7 @@ def _facts(options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 @method(order=1, exact_for=("point",), source=SOURCE, facts=_facts)
-def linear(
-    nodes: Nodes, x: Register, weights: Any = None, prediction: str = "x0", labels: Any = None
-) -> Steps:
+def linear(nodes: Nodes, x: Register, weights: Any = None, prediction: str = "x0", labels: Any = None) -> Steps:
     """Free weights of the start and of all predictions so far: row i of `weights` is A_i, B_i0, ..., B_ii.
 
     `weights` are nested sequences or a (steps, steps + 1) tensor with nothing beyond B_ii, which may carry gradients; None
@@ -76,7 +74,10 @@ def _ddim(cur: Node, next: Node, prediction: str, nodes: Nodes) -> tuple[Tensor,
     """a and b of DDIM's step x_next = a x + b D: those for which data that are one point stay on their course."""
     p, q = pair_weights(prediction, cur, nodes.process)
     determinant = cur.alpha * q - cur.sigma * p
-    found = (next.alpha * q - next.sigma * p) / determinant, (cur.alpha * next.sigma - cur.sigma * next.alpha) / determinant
+    found = (
+        (next.alpha * q - next.sigma * p) / determinant,
+        (cur.alpha * next.sigma - cur.sigma * next.alpha) / determinant,
+    )
     if not all(bool(torch.isfinite(weight).all()) for weight in found):
         raise PlanError(
             f"linear, prediction={prediction!r}: no finite weights at t = {cur.t} (alpha = {cur.alpha}, sigma = {cur.sigma}): "
@@ -90,7 +91,9 @@ def _rows(weights: Any, steps: int) -> list[list[Tensor]]:
     wanted = f"{steps} rows for {steps} steps, row i of i + 2 numbers"
     if isinstance(weights, Tensor):
         if weights.shape != (steps, steps + 1):
-            raise ValueError(f"weights of shape {tuple(weights.shape)} must be ({steps}, {steps + 1}) for {steps} steps")
+            raise ValueError(
+                f"weights of shape {tuple(weights.shape)} must be ({steps}, {steps + 1}) for {steps} steps"
+            )
         beyond = torch.triu(weights.detach(), 2)
         if bool((beyond != 0).any()):
             raise ValueError("weights: a prediction has a weight before it is made; entries beyond B_ii must be 0")

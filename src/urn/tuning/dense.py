@@ -7,6 +7,7 @@ act, whatever method made the plan.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -73,11 +74,11 @@ def dense_plan(plan: Plan, prediction: str = "x0") -> Plan:
     weights = dense_weights(plan, prediction)
     calls = [row for row in plan.rows if isinstance(row, Evaluate)]
     times = [float(row.node.t) for row in calls] + [float(plan.outputs[0][2].t)]
-    falling = [later < earlier for earlier, later in zip(times, times[1:], strict=False)]
+    falling = [later < earlier for earlier, later in pairwise(times)]
     if not (all(falling) or not any(falling)) or len(set(times)) < len(times):
         raise ValueError(f"plan: {plan.method} calls the model at {times[:-1]}, which is not one call a step")
     shown = tuple(float(row.t) for row in calls)
-    labels = {} if shown == tuple(times[:-1]) else {"labels": shown}
+    labels: dict[str, Any] = {} if shown == tuple(times[:-1]) else {"labels": shown}
     made: Plan = compile_plan("linear", plan.process, grid=times, weights=weights, prediction=prediction, **labels)
     return made
 
@@ -98,9 +99,13 @@ def _check(plan: Rows) -> None:
     if plan.stochastic:
         raise ValueError(f"plan: {method} draws noise; only deterministic plans are weights of predictions")
     if [name for name, _ in plan.inputs] != ["x"]:
-        raise ValueError(f"plan: {method} has the inputs {', '.join(name for name, _ in plan.inputs)}; x alone is needed")
+        raise ValueError(
+            f"plan: {method} has the inputs {', '.join(name for name, _ in plan.inputs)}; x alone is needed"
+        )
     for row in plan.rows:
         if isinstance(row, Apply):
             raise ValueError(f"plan: step {row.step} applies {row.function}; only sums and calls are weights")
         if isinstance(row, Evaluate) and (row.model != "main" or isinstance(row.t, Array)):
-            raise ValueError(f"plan: step {row.step} calls {row.model!r} at {row.t}; one model and a time for all are needed")
+            raise ValueError(
+                f"plan: step {row.step} calls {row.model!r} at {row.t}; one model and a time for all are needed"
+            )

@@ -156,10 +156,14 @@ def _try_untuned(search: Search, seeded: Mapping[str, Plan], whole: bool) -> Non
     if any(one.untuned for one in search.tried):
         return  # a search that goes on
     task = search.task
-    few = min(CHEAP, len(task.train))
     every = [*seeded.items(), *untuned_plans(task.model.process, task.calls, whole=whole)]
+    few, screened = min(CHEAP, len(task.train)), SCREENED
+    if search.evaluations is not None:  # a fifth of them to look at all plans, and a fifth to measure the best
+        share = search.evaluations // (5 * task.calls)
+        few = max(4, min(few, share // len(every)))
+        screened = max(1, min(screened, share // len(task.train)))
     looked = sorted(((task.value(plan, few), place) for place, (_, plan) in enumerate(every)))
-    kept = {place for _, place in looked[:SCREENED]} | set(range(len(seeded)))
+    kept = {place for _, place in looked[:screened]} | set(range(len(seeded)))
     for _, place in looked:
         if place in kept:
             label, plan = every[place]

@@ -70,7 +70,7 @@ class Settings:
     validation: float = 0.25
     patience: int = 4
     ridge: float = 1e-4
-    robust: float = 10.0
+    robust: float = 5.0
     damping: float = 1e-2
 
 

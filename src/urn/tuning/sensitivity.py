@@ -75,7 +75,7 @@ def jacobian(
     Raises:
         TuningError: the model has no forward-mode derivative.
     """
-    prediction = dict(plan.options)["prediction"] if "prediction" in dict(plan.options) else "x0"
+    prediction = dict(plan.options).get("prediction", "x0")
     law, calls = dict(plan.inputs)["x"], plan.nfe
     size = max(1, TANGENTS // count_of(calls, times, first))
     for part in torch.split(torch.arange(len(starts)), size):
@@ -87,7 +87,9 @@ def jacobian(
             with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
                 made: Dual = execute(plan, run.model, {"x": start}, watch=run.seed)["x"]
         except (NotImplementedError, RuntimeError) as error:
-            raise TuningError(f"model: no forward-mode derivative ({str(error)[:200]}); take the tuner 'grid'") from error
+            raise TuningError(
+                f"model: no forward-mode derivative ({str(error)[:200]}); take the tuner 'grid'"
+            ) from error
         yield part, made.value, made.tangents
 
 
@@ -115,7 +117,8 @@ class _Run:
             return predicted(task.model, self.prediction, x.value, time, self.conditioning)
 
         if count:
-            value, tangents = vmap(lambda v: jvp(of_state, (x.value,), (v,)), out_dims=(None, 0))(x.tangents)
+            along = vmap(lambda v: jvp(of_state, (x.value,), (v,))[:2], out_dims=(None, 0))  # type: ignore[arg-type]
+            value, tangents = along(x.tangents)
         else:
             value, tangents = of_state(x.value), x.tangents
         made = Dual(value, tangents)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from urn.plan import Array, Plan
 from urn.processes import Process
 
 
@@ -34,3 +35,14 @@ def times_of(process: Process, gaps: Tensor, start: float | Tensor, end: float |
 def angle(process: Process, times: Tensor) -> Tensor:
     """atan(sigma/alpha), between 0 at clean data and pi/2 at pure noise."""
     return torch.atan2(process.sigma(times), process.alpha(times))
+
+
+def numbers_of(plan: Plan) -> list[float]:
+    """The grid of a plan as numbers.
+
+    Raises:
+        ValueError: frames have times of their own.
+    """
+    if any(isinstance(t, Array) for t in plan.times):
+        raise ValueError(f"plan: {plan.method} has a time per frame; one for all is needed")
+    return [float(t) for t in plan.times]  # type: ignore[arg-type]

@@ -67,7 +67,7 @@ def tuner(
     return decorate
 
 
-MODULES = ("untuned", "coefficients")
+MODULES = ("untuned", "auto", "coefficients", "grid")
 
 
 def find_tuner(name: str | Tuner) -> Tuner:

@@ -18,6 +18,7 @@ and Flow Models, arXiv 2403.01329.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ from urn.tuning.least_squares import Settings, fit
 from urn.tuning.search import Search
 from urn.tuning.sensitivity import count_of, jacobian, tangents_of
 from urn.tuning.task import Starts, Task, TuningError
-from urn.tuning.times import angle
+from urn.tuning.times import angle, numbers_of
 from urn.tuning.tuners import tuner
 
 PART = 128  # starts of a Jacobian
@@ -46,7 +47,7 @@ def coefficients(
     iterations: int = 30,
     times: bool = True,
     ridge: float = 1e-4,
-    robust: float = 10.0,
+    robust: float = 5.0,
     part: int = PART,
 ) -> None:
     """All weights of a plan with one call a step, and the times of its calls, by Levenberg-Marquardt.
@@ -111,7 +112,7 @@ class Coefficients:
         self.task, self.times, self.calls = task, times, plan.nfe
         self.first = 0 if rows is None else max(0, self.calls - rows)
         self.process: Process = task.model.process
-        self.grid = [float(t) for t in plan.times]
+        self.grid = numbers_of(plan)
         self.weights = [list(row) for row in dict(plan.options)["weights"]]
         angles = angle(self.process, torch.tensor(self.grid, dtype=torch.float64)).tolist()
         numbers: list[float] = []
@@ -138,7 +139,7 @@ class Coefficients:
                     return None
                 before, grid[i] = here, float(self.process.t_of_lambda(-torch.log(torch.tan(as_tensor(here)))))
             weights[i], left = left[: i + 2], left[i + 2 :]
-        if any(not later < earlier for earlier, later in zip(grid, grid[1:], strict=False)):
+        if any(not later < earlier for earlier, later in pairwise(grid)):
             return None
         rows = tuple(map(tuple, weights))
         made: Plan = compile_plan("linear", self.process, grid=grid, weights=rows)
