@@ -46,6 +46,10 @@ class Family(Protocol):
         """d samples/d theta, (P, B, d)."""
         ...
 
+    def words(self, plan: Plan) -> str:
+        """What is said of a plan in its label."""
+        ...
+
     def evaluations(self, count: int) -> int:
         """What the derivatives of so many starts cost."""
         ...
@@ -88,7 +92,7 @@ def fit(search: Search, family: Family, label: str, settings: Settings) -> Plan 
     if plan is None:
         return None
     squares, value = _squares(search, plan, target)
-    search.try_plan(plan, label, value=value)
+    search.try_plan(plan, f"{label}, iteration 0{family.words(plan)}", value=value)
     first, damping = theta, settings.damping
     start = float(squares.median())
     ridge = settings.ridge * start / family.scale.square()
@@ -125,7 +129,7 @@ def fit(search: Search, family: Family, label: str, settings: Settings) -> Plan 
             continue
         theta, plan, squares = theta + step, made, tried_squares
         damping = max(damping / 4, LEAST)
-        search.try_plan(plan, f"{label}, iteration {iteration}", value=value)
+        search.try_plan(plan, f"{label}, iteration {iteration}{family.words(plan)}", value=value)
         judged = slice(fitted, None) if fitted < total else slice(None)
         if _loss(squares[judged], c) < _loss(kept_squares[judged], c):
             kept, kept_squares, waited = plan, squares, 0

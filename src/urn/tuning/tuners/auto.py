@@ -34,7 +34,8 @@ from urn.tuning.tuners import tuner
 from urn.tuning.tuners.coefficients import fit_coefficients, starting
 from urn.tuning.tuners.grid import compilable, fit_grid, free_of, jumps
 
-SHARE = 0.35  # of the limits that the grids may take
+SHARE = 0.5  # of the limits, after which no further grid is fitted
+ROUNDS = 5  # iterations of the coefficients that a limit on evaluations should allow
 WIDTH = 0.5  # of the black-box search, in the logarithm of a step's share
 
 
@@ -64,14 +65,14 @@ def _least_squares(search: Search, pairs: int, iterations: int) -> None:
     task = search.task
     calls, total = task.calls, len(task.train)
     chosen = compilable(search, pairs)
-    left = math.inf if search.evaluations is None else search.evaluations - task.evaluations
     part = min(128, total)
-    if left < math.inf:  # three rounds of differences and steps for every pair
-        part = max(8, min(part, int(SHARE * left / (3 * len(chosen)) - calls * total) // (calls * (calls + 1))))
-    for label, plan in chosen:
-        if search.is_over or _spent(search) > 2 * SHARE:
-            break
-        fit_grid(search, plan, label, Settings(iterations=8, part=part, ridge=1e-6, patience=2, validation=0.25))
+    settings = Settings(iterations=8, part=part, ridge=1e-6, patience=2)
+    a_grid = settings.iterations * calls * (part * (calls + 2) + total)
+    if search.affords(2 * len(chosen) * a_grid):  # else all evaluations are for the coefficients
+        for label, plan in chosen:
+            if search.is_over or _spent(search) > SHARE:
+                break
+            fit_grid(search, plan, label, settings)
     if search.is_over:
         return
     try:
@@ -95,7 +96,7 @@ def _spent(search: Search) -> float:
 
 
 def _affordable(search: Search) -> tuple[int | None, int]:
-    """How many of the last sums to free, and how many starts to differentiate: all where six iterations of it are affordable."""
+    """How many of the last sums to free, and how many starts to differentiate, so that `ROUNDS` iterations are affordable."""
     task = search.task
     calls, total = task.calls, len(task.train)
     if search.evaluations is None:
@@ -103,8 +104,8 @@ def _affordable(search: Search) -> tuple[int | None, int]:
     left = search.evaluations - task.evaluations
     for rows in range(calls, 0, -1):
         tangents = tangents_of(calls, True, calls - rows)
-        part = int(left / 6 - calls * total) // (2 * calls + tangents)
-        if part >= min(24, total):
+        part = int(left / ROUNDS - calls * total) // (2 * calls + tangents)
+        if part >= min(16, total):
             return rows, min(part, 128, total)
     return 1, min(16, total)
 

@@ -150,6 +150,10 @@ class Coefficients:
         found = [J.flatten(2) for _, _, J in jacobian(self.task, plan, starts, times=self.times, first=self.first)]
         return torch.cat(found, 1)
 
+    def words(self, plan: Plan) -> str:
+        """Its gain."""
+        return f", gain {gain(plan):.3g}"
+
     def evaluations(self, count: int) -> int:
         """Tangents through calls, and the run itself."""
         return count * (2 * self.calls + tangents_of(self.calls, self.times, self.first))

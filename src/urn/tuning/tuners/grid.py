@@ -133,6 +133,10 @@ class Grid:
                 found.append((base - self.task.run(moved, starts).flatten(1)) / width)
         return torch.stack(found)
 
+    def words(self, plan: Plan) -> str:
+        """Nothing more."""
+        return ""
+
     def evaluations(self, count: int) -> int:
         """A run for each time, and two more."""
         return count * self.start.nfe * (len(self.theta) + 2)
