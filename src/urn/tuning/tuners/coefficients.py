@@ -34,7 +34,7 @@ from urn.tuning.least_squares import Settings, fit
 from urn.tuning.search import Search
 from urn.tuning.sensitivity import count_of, jacobian, tangents_of
 from urn.tuning.task import Starts, Task, TuningError
-from urn.tuning.times import angle, numbers_of
+from urn.tuning.times import Inner, angle, numbers_of
 from urn.tuning.tuners import tuner
 
 PART = 128  # starts of a Jacobian
@@ -106,7 +106,7 @@ def gain(plan: Plan) -> float:
 
 
 class Coefficients:
-    """`linear` plans by their angles and weights, in the order of `urn.tuning.sensitivity`."""
+    """`linear` plans by their gaps and weights, in the order of `urn.tuning.sensitivity`."""
 
     def __init__(self, task: Task, plan: Plan, times: bool, rows: int | None = None) -> None:
         self.task, self.times, self.calls = task, times, plan.nfe
@@ -114,30 +114,30 @@ class Coefficients:
         self.process: Process = task.model.process
         self.grid = numbers_of(plan)
         self.weights = [list(row) for row in dict(plan.options)["weights"]]
-        angles = angle(self.process, torch.tensor(self.grid, dtype=torch.float64)).tolist()
+        angles = angle(self.process, torch.tensor(self.grid, dtype=torch.float64))
+        low = float(angle(self.process, as_tensor(self.process.t_finite[1])))
+        self.moving = list(range(max(self.first, 1), self.calls)) if times else []
+        self.inner = None
+        if self.moving:
+            moving = angles[self.moving]
+            self.inner = Inner(self.process, float(angles[self.moving[0] - 1]), moving, min(low, float(moving[-1])))
         numbers: list[float] = []
-        scales: list[float] = []
+        self.places: list[int] = []  # of the times' numbers in theta
         for i in range(self.first, self.calls):
-            if times and i > 0:
-                numbers.append(angles[i])
-                scales.append(0.1)
+            if self.inner is not None and i in self.moving:
+                self.places.append(len(numbers))
+                numbers.append(float(self.inner.z[len(self.places) - 1]))
             numbers.extend(self.weights[i])
-            scales.extend([1.0] * (i + 2))
         self.theta = torch.tensor(numbers, dtype=torch.float64)
-        self.scale = torch.tensor(scales, dtype=torch.float64)
-        low = as_tensor(self.process.t_finite[1])
-        self.least = min(float(angle(self.process, low)), angles[-2])
+        self.scale = torch.ones_like(self.theta)
 
     def plan(self, theta: Tensor) -> Plan | None:
-        """The plan of angles and weights, None where times are not in order or below those that networks know."""
+        """The plan of gaps and weights, None where two times are one to rounding."""
         grid, weights, left = list(self.grid), list(self.weights), theta.tolist()
-        before = float(angle(self.process, as_tensor(grid[max(self.first - 1, 0)])))
+        times = [] if self.inner is None else self.inner.times(theta[self.places])
         for i in range(self.first, self.calls):
-            if self.times and i > 0:
-                here = left.pop(0)
-                if not self.least <= here < before:
-                    return None
-                before, grid[i] = here, float(self.process.t_of_lambda(-torch.log(torch.tan(as_tensor(here)))))
+            if i in self.moving:
+                left, grid[i] = left[1:], times[i - self.moving[0]]
             weights[i], left = left[: i + 2], left[i + 2 :]
         if any(not later < earlier for earlier, later in pairwise(grid)):
             return None
@@ -148,7 +148,11 @@ class Coefficients:
     def derivatives(self, theta: Tensor, plan: Plan, starts: Starts) -> Tensor:
         """The exact Jacobian."""
         found = [J.flatten(2) for _, _, J in jacobian(self.task, plan, starts, times=self.times, first=self.first)]
-        return torch.cat(found, 1)
+        J = torch.cat(found, 1)
+        if self.inner is not None:
+            slopes = self.inner.slopes(theta[self.places]).to(J)
+            J[self.places] = torch.einsum("ik,ibd->kbd", slopes, J[self.places])
+        return J
 
     def words(self, plan: Plan) -> str:
         """Its gain."""

@@ -1,6 +1,6 @@
-"""Times alone: the grid of a given method, by Levenberg-Marquardt in the angles atan(sigma/alpha) of its inner times.
+"""Times alone: the grid of a given method, by Levenberg-Marquardt in the gaps of its inner times (`urn.tuning.times.Inner`).
 
-The method keeps its own coefficients, computed in float64 for each grid, so that the derivative of the samples in an angle is a
+The method keeps its own coefficients, computed in float64 for each grid, so that the derivative of the samples in a gap is a
 difference of two runs: it needs no gradient of the model. Everything else is as for free coefficients
 (`urn.tuning.least_squares`). The best pairs of a method and a grid that were tried are where it starts; with several, the
 methods are chosen among after their grids were fitted, not before. The first time and the last stay, and no call goes
@@ -14,7 +14,6 @@ Sampling, arXiv 2405.11326; Tong et al. 2025, Learning to Discretize Denoising D
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -27,13 +26,13 @@ from urn.prediction import as_tensor
 from urn.tuning.least_squares import Settings, fit
 from urn.tuning.search import Search
 from urn.tuning.task import Starts, Task, TuningError
-from urn.tuning.times import angle, numbers_of
+from urn.tuning.times import Inner, angle, numbers_of
 from urn.tuning.tuners import tuner
 
 SOURCE = (
     "Tong, Hoang, Liu, Van den Broeck, Niepert 2025, Learning to Discretize Denoising Diffusion ODEs, arXiv 2405.15506"
 )
-STEP = 1e-3  # of the difference, as a share of the way to the next angle
+STEP = 1e-3  # of the difference, in the logarithm of a gap
 
 
 @tuner(source=SOURCE, paired=True)
@@ -83,25 +82,22 @@ def jumps(plan: Plan) -> bool:
 
 
 class Grid:
-    """A method's plans by the angles of their free times."""
+    """A method's plans by the gaps between their free times."""
 
     def __init__(self, task: Task, plan: Plan) -> None:
         self.task, self.start, self.free = task, plan, free_of(plan)
         self.process = plan.process
         self.times = numbers_of(plan)
         angles = angle(self.process, torch.tensor(self.times, dtype=torch.float64))
-        self.theta = angles[self.free].clone()
-        self.scale = torch.full_like(self.theta, 0.1)
         low = float(angle(self.process, as_tensor(self.process.t_finite[1])))
-        self.first, self.least = float(angles[0]), min(low, float(self.theta[-1]))
+        inner = angles[self.free]
+        self.inner = Inner(self.process, float(angles[0]), inner, min(low, float(inner[-1])))
+        self.theta, self.scale = self.inner.z, torch.ones_like(self.inner.z)
 
     def plan(self, theta: Tensor) -> Plan | None:
-        """The plan of angles, None where they are not in order or too low, or the method has no weights there."""
-        inside = [self.first, *theta.tolist()]
-        if not all(later < earlier for earlier, later in pairwise(inside)) or inside[-1] < self.least:
-            return None
+        """The plan of these gaps; None where two times are one to rounding, or the method has no weights there."""
         times = list(self.times)
-        for place, time in zip(self.free, self.process.t_of_lambda(-torch.log(torch.tan(theta))).tolist(), strict=True):
+        for place, time in zip(self.free, self.inner.times(theta), strict=True):
             times[place] = time
         try:
             made: Plan = compile_plan(
@@ -116,21 +112,15 @@ class Grid:
         return made
 
     def derivatives(self, theta: Tensor, plan: Plan, starts: Starts) -> Tensor:
-        """Differences towards the data, with a small step of the way to the next angle."""
-        here = [*theta.tolist(), self.least if theta[-1] > self.least else 0.0]
+        """Differences, with a small step of each number."""
         found = []
         with torch.no_grad():
             base = self.task.run(plan, starts).flatten(1)
-            for i in range(len(theta)):
-                width = STEP * (here[i] - here[i + 1])
-                moved = self.plan(theta - width * torch.eye(len(theta), dtype=torch.float64)[i])
-                if moved is None:  # at the lowest angle: the other way
-                    width = -STEP * ((self.first if i == 0 else here[i - 1]) - here[i])
-                    moved = self.plan(theta - width * torch.eye(len(theta), dtype=torch.float64)[i])
-                if moved is None:
-                    found.append(torch.zeros_like(base))
-                    continue
-                found.append((base - self.task.run(moved, starts).flatten(1)) / width)
+            for one in STEP * torch.eye(len(theta), dtype=torch.float64):
+                moved = self.plan(theta + one)
+                found.append(
+                    torch.zeros_like(base) if moved is None else (self.task.run(moved, starts).flatten(1) - base) / STEP
+                )
         return torch.stack(found)
 
     def words(self, plan: Plan) -> str:
