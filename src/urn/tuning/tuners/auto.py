@@ -34,7 +34,7 @@ from urn.tuning.tuners import tuner
 from urn.tuning.tuners.coefficients import fit_coefficients, starting
 from urn.tuning.tuners.grid import compilable, fit_grid, free_of, jumps
 
-SHARE = 0.5  # of the limits, after which no further grid is fitted
+SHARE = 0.35  # of the limits, after which no further grid is fitted
 ROUNDS = 5  # iterations of the coefficients that a limit on evaluations should allow
 WIDTH = 0.5  # of the black-box search, in the logarithm of a step's share
 
