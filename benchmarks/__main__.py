@@ -12,13 +12,18 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import accuracy, overhead, precision
+from benchmarks import accuracy, overhead, precision, tuned
 from benchmarks.machine import facts, load
 from benchmarks.page import write_page
 from benchmarks.screen import show
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-PARTS = {"accuracy": accuracy.measure, "overhead": overhead.measure, "precision": precision.measure}
+PARTS = {
+    "accuracy": accuracy.measure,
+    "overhead": overhead.measure,
+    "precision": precision.measure,
+    "tuned": tuned.measure,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -54,9 +54,9 @@ def prepared(name: str, settings: dict[str, Any], given: Callable[[int], dict[st
     return scheduler
 
 
-def drive(scheduler: Any, starts: Tensor, level: bool, step: dict[str, Any]) -> Tensor:
+def drive(scheduler: Any, starts: Tensor, level: bool, step: dict[str, Any], of: type[Network] = Network) -> Tensor:
     """The loop of a pipeline, from unit normals to samples in the table's own units."""
-    name, network = short_name(scheduler), Network()
+    name, network = short_name(scheduler), of()
     flow = name in FLOW_MATCH or scheduler.config.get("use_flow_sigmas", False)
     sigmas = getattr(scheduler, "sigmas", None)
     x = starts * (float(sigmas[0]) if flow else float(scheduler.init_noise_sigma))

@@ -26,7 +26,7 @@ from diffusers.schedulers.scheduling_utils import AysSchedules
 from torch import Tensor
 
 import urn
-from benchmarks.course import PROCESS, Ready
+from benchmarks.course import PROCESS, Network, Ready
 from benchmarks.drive import drive, ready
 
 Settings = tuple[tuple[str, Any], ...]
@@ -147,7 +147,7 @@ class Peer:
         beyond = grid.level or grid.given or self.scheduler.startswith(("EDM", "Flow")) or "flow" in self.grid
         return ("any",) if beyond else ("any", "settings")
 
-    def at(self, budget: int) -> Ready:
+    def at(self, budget: int, of: type[Network] = Network) -> Ready:
         """The scheduler with the most steps that call the network at most `budget` times."""
         grid = GRIDS[self.grid]
         settings = {**dict(self.settings), **dict(grid.settings)}
@@ -155,7 +155,7 @@ class Peer:
             settings["prediction_type"] = "epsilon"  # they take no flow prediction
 
         def run(scheduler: Any, starts: Tensor) -> Tensor:
-            return drive(scheduler, starts, grid.level, dict(self.step))
+            return drive(scheduler, starts, grid.level, dict(self.step), of)
 
         return ready(self.scheduler, settings, grid.given, budget, run)
 

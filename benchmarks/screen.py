@@ -18,6 +18,9 @@ def show(result: dict[str, Any], console: Console) -> None:
         found += [tables.chosen(result, largest), tables.top(result, largest)]
     elif result["kind"] == "precision":
         found = [tables.precision(result, name) for name in ("bfloat16", "float16")]
+    elif result["kind"] == "tuned":
+        found = [tables.tuned(result), tables.overfitting(result), tables.tuned_half(result)]
+        found += [tables.tuned_digits(result), tables.searched(result)]
     else:
         shapes = list(dict.fromkeys(tuple(row["shape"]) for row in result["rows"]))
         found = [

@@ -1,6 +1,6 @@
 """Tune a plan for 6 model calls on the digits mixture, see what it gained, keep it, and draw by it.
 
-    python examples/tune_digits.py [--out out/tune_digits] [--starts 256] [--tuner auto]
+python examples/tune_digits.py [--out out/tune_digits] [--starts 256] [--tuner auto]
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ def main() -> None:
 
     model = digits_mixture().model(urn.VP.linear())
     found = urn.tune(
-        model, steps=6, tuner=given.tuner, starts=given.starts, held_out=256, storage=given.out / "tune.db", progress=True
+        model,
+        steps=6,
+        tuner=given.tuner,
+        starts=given.starts,
+        held_out=256,
+        storage=given.out / "tune.db",
+        progress=True,
     )
     print(found.record)
     path = found.save(given.out / "plan.json")

@@ -232,7 +232,7 @@ def _setting(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(_setting(item) for item in value)
     if isinstance(value, Tensor):
-        return freeze_number(value) if value.ndim == 0 else tuple(value.detach().tolist())
+        return freeze_number(value) if value.ndim == 0 else _setting(value.detach().tolist())
     if isinstance(value, (np.ndarray, np.generic)):
         return _setting(value.tolist())
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -72,6 +72,8 @@ NAMES = own_names()
 def bad_values(name: str, option: str) -> list[Any]:
     if option == "eta":
         return UNIT if name in IN_UNIT else NOT_NEGATIVE
+    if (name, option) == ("linear", "prediction"):
+        return ["score", "noise", 1]  # it takes v and velocity too
     return NOT_NEGATIVE if (name, option) == ("s4", "snr") else BAD[option]
 
 

@@ -85,6 +85,7 @@ from urn.methods.iia import iia_ddim, iia_dpmpp, iia_heun
 from urn.methods.k_diffusion import dpm_2, dpm_2_ancestral, heunpp_2
 from urn.methods.langevin import annealed_langevin
 from urn.methods.lawson import genlawson_4, lawson_2a, lawson_2b, lawson_4, modgenlawson_4, pec_423, pecec_433
+from urn.methods.linear import linear
 from urn.methods.momentum import ghvb, hb
 from urn.methods.pndm import ipndm, pndm
 from urn.methods.psld import (
@@ -242,6 +243,7 @@ _METHODS: tuple[Method, ...] = (
     unip,
     unipc,
     unipc_lower_final,
+    linear,
     *(unipc_lower_final.named(f"unipc_3_{size}_lower_final", order=3, size=size) for size in ("bh1", "bh2")),
     *(family.named(f"{family.name}_{p}", order=p) for family in (unip, unipc) for p in (1, 2, 3, 4, 5)),
     *(family.named(f"{family.name}_{p}_bh1", order=p, size="bh1") for family in (unip, unipc) for p in (2, 3)),

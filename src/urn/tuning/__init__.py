@@ -4,6 +4,7 @@
 front.py       tune, the front door
 task.py        a model, a budget, an objective, starts to train on and starts held out
 objectives.py  what a plan is judged by
+dense.py       any plan with one call a step as free weights
 untuned.py     the plans that every search starts from
 candidates.py  a plan's times and choices before it is compiled; the untuned plans as such
 space.py       the free choices of a plan
@@ -21,6 +22,7 @@ shipped.py     the tuned plans that Urn ships, in plans/
 """
 
 from .candidates import Candidate, untuned_candidates
+from .dense import dense_plan, dense_weights
 from .front import TuningInterrupted, tune
 from .objectives import Objective, Own, ToData, ToReference
 from .record import Entry, Record, Tuned, load
@@ -56,6 +58,8 @@ __all__ = [
     "TuningError",
     "TuningInterrupted",
     "best_start",
+    "dense_plan",
+    "dense_weights",
     "find_tuner",
     "load",
     "nearest",

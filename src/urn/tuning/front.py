@@ -16,12 +16,12 @@ from urn.noise import sample_seeds
 from urn.plan import Plan
 from urn.processes import components_of, is_between, process_to_json, with_side_input
 from urn.sampling import progress_bar
-from urn.tuning.objectives import Objective, ToData, as_objective
+from urn.tuning.objectives import Objective, ToData, ToReference, as_objective
 from urn.tuning.record import Entry, Record, Tuned, tried_rows
 from urn.tuning.search import CHEAP, Search, open_study
 from urn.tuning.task import Starts, Task, TuningError, check_differentiable, make_starts
 from urn.tuning.tuners import Tuner, find_tuner
-from urn.tuning.untuned import untuned_plans
+from urn.tuning.untuned import plan_within, untuned_plans
 
 SCREENED = 12  # untuned plans that are measured on all training starts, after a look at some
 
@@ -106,6 +106,8 @@ def tune(
     chosen = find_tuner(tuner)
     chosen.check_options(options)
     goal = as_objective(objective, data)
+    if isinstance(model, Model) and model.integer_times and isinstance(goal, ToReference) and goal.plan is None:
+        goal = ToReference(plan=plan_within(model.process, "dpmpp_3m", goal.calls, "trailing"))
     _check(model, steps, starts, held_out, goal, seeded or {}, trials, evaluations, seconds, batch_size)
     if chosen.paired and not goal.paired:
         raise ValueError(
@@ -154,10 +156,14 @@ def _try_untuned(search: Search, seeded: Mapping[str, Plan], whole: bool) -> Non
     if any(one.untuned for one in search.tried):
         return  # a search that goes on
     task = search.task
-    few = min(CHEAP, len(task.train))
     every = [*seeded.items(), *untuned_plans(task.model.process, task.calls, whole=whole)]
+    few, screened = min(CHEAP, len(task.train)), SCREENED
+    if search.evaluations is not None:  # a fifth of them to look at all plans, and a fifth to measure the best
+        share = search.evaluations // (5 * task.calls)
+        few = max(4, min(few, share // len(every)))
+        screened = max(1, min(screened, share // len(task.train)))
     looked = sorted(((task.value(plan, few), place) for place, (_, plan) in enumerate(every)))
-    kept = {place for _, place in looked[:SCREENED]} | set(range(len(seeded)))
+    kept = {place for _, place in looked[:screened]} | set(range(len(seeded)))
     for _, place in looked:
         if place in kept:
             label, plan = every[place]

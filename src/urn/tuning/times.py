@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from urn.plan import Array, Plan
 from urn.processes import Process
 
 
@@ -38,3 +39,45 @@ def time_of(process: Process, angles: Tensor) -> Tensor:
 def angle(process: Process, times: Tensor) -> Tensor:
     """atan(sigma/alpha), between 0 at clean data and pi/2 at pure noise."""
     return torch.atan2(process.sigma(times), process.alpha(times))
+
+
+class Inner:
+    """The times inside a grid as free numbers z: angles between `above` and `least`, in order whatever z is.
+
+        angle_i = above - (above - least) sum_{j <= i} softmax(z, 0)_j
+
+    Attributes:
+        z: those of the angles given, (m,).
+    """
+
+    def __init__(self, process: Process, above: float, angles: Tensor, least: float) -> None:
+        self.process, self.above, self.least = process, above, least
+        ends = torch.tensor([above, *angles.tolist(), least], dtype=torch.float64)
+        gaps = (ends[:-1] - ends[1:]).clamp(min=1e-6 * (above - least))  # the last may be none
+        self.z = torch.log(gaps[:-1]) - torch.log(gaps[-1])
+
+    def angles(self, z: Tensor) -> Tensor:
+        """The angles of z, (m,)."""
+        shares = torch.softmax(torch.cat([z, z.new_zeros(1)]), 0).cumsum(0)[:-1]
+        return self.above - (self.above - self.least) * shares
+
+    def times(self, z: Tensor) -> list[float]:
+        """The times of z."""
+        found: list[float] = self.process.t_of_lambda(-torch.log(torch.tan(self.angles(z)))).tolist()
+        return found
+
+    def slopes(self, z: Tensor) -> Tensor:
+        """d angle_i/d z_k, (m, m)."""
+        found: Tensor = torch.func.jacfwd(self.angles)(z)
+        return found
+
+
+def numbers_of(plan: Plan) -> list[float]:
+    """The grid of a plan as numbers.
+
+    Raises:
+        ValueError: frames have times of their own.
+    """
+    if any(isinstance(t, Array) for t in plan.times):
+        raise ValueError(f"plan: {plan.method} has a time per frame; one for all is needed")
+    return [float(t) for t in plan.times]  # type: ignore[arg-type]

@@ -69,6 +69,9 @@ def tuner(
 
 MODULES = (
     "untuned",
+    "auto",
+    "grid",
+    "coefficients",
     "ld3",
     "s4s",
     "amed",

@@ -1,0 +1,176 @@
+"""The default: grids first, then free coefficients, each by what the model and the objective allow.
+
+1. The times of the best few untuned plans, by least squares on the reference (`grid`), which needs no gradient.
+2. All weights and times of the best plan then, by Levenberg-Marquardt (`coefficients`), where the model has a forward-mode
+   derivative. With few evaluations, the weights of the last sums alone, for whose derivatives few calls are differentiated.
+3. Where the objective is not a distance to a reference: 1 and 2 on a reference of their own, whose plans are then measured by
+   the objective, and a black-box search over the times of the best of all.
+4. For a network that takes integer times only: the black-box search over grids of integers.
+
+The black-box search is Optuna's tree-structured Parzen estimator over the logarithms of the steps' shares of the angle
+atan(sigma/alpha): Bergstra, Bardenet, Bengio, Kegl 2011, Algorithms for Hyper-Parameter Optimization.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from urn.compiler import compile_plan
+from urn.method import at_least_one
+from urn.methods import METHODS
+from urn.methods.linear import SOURCE
+from urn.plan import Plan, PlanError
+from urn.tuning.least_squares import Settings
+from urn.tuning.objectives import ToReference
+from urn.tuning.search import Search, open_study
+from urn.tuning.sensitivity import tangents_of
+from urn.tuning.task import Task, TuningError, check_differentiable
+from urn.tuning.times import gaps_of, numbers_of, times_of
+from urn.tuning.tuners import tuner
+from urn.tuning.tuners.coefficients import fit_coefficients, starting
+from urn.tuning.tuners.grid import compilable, fit_grid, free_of, jumps
+
+SHARE = 0.35  # of the limits, after which no further grid is fitted
+ROUNDS = 5  # iterations of the coefficients that a limit on evaluations should allow
+WIDTH = 0.5  # of the black-box search, in the logarithm of a step's share
+
+
+@tuner(source=SOURCE)
+def auto(search: Search, pairs: int = 3, iterations: int = 30, black_box: int = 60) -> None:
+    """Grids first, coefficients second, by least squares where the objective is a reference; else a black-box search too.
+
+    `pairs`: methods whose grids are fitted; `iterations`: of the coefficients, at most; `black_box`: trials of that search.
+    """
+    for name, value in (("pairs", pairs), ("iterations", iterations), ("black_box", black_box)):
+        at_least_one(name, value)
+    task = search.task
+    if task.model.integer_times:
+        _black_box(search, black_box)
+    elif task.objective.paired:
+        _least_squares(search, pairs, iterations)
+    else:
+        inner = _on_reference(search, pairs, iterations)
+        for one in sorted((one for one in inner.tried if not one.pruned), key=lambda one: one.value)[: 2 * pairs]:
+            if search.is_over:
+                return
+            search.try_plan(one.plan, one.label)
+        _black_box(search, black_box)
+
+
+def _least_squares(search: Search, pairs: int, iterations: int) -> None:
+    task = search.task
+    calls, total = task.calls, len(task.train)
+    chosen = compilable(search, pairs)
+    part = min(128, total)
+    settings = Settings(iterations=8, part=part, ridge=1e-6, patience=2)
+    a_grid = settings.iterations * calls * (part * (calls + 2) + total)
+    if search.affords(2 * len(chosen) * a_grid):  # else all evaluations are for the coefficients
+        for label, plan in chosen:
+            if search.is_over or _spent(search) > SHARE:
+                break
+            fit_grid(search, plan, label, settings)
+    if search.is_over:
+        return
+    try:
+        check_differentiable(task.model, task.train)
+        best = starting(search, 1)
+    except TuningError:
+        return  # the grids are what there is
+    rows, part = _affordable(search)
+    for label, plan in best:
+        fit_coefficients(search, plan, label, Settings(iterations=iterations, part=part, robust=5.0), rows=rows)
+
+
+def _spent(search: Search) -> float:
+    """The share of the limits that is used up."""
+    shares = [0.0]
+    if search.evaluations is not None:
+        shares.append(search.task.evaluations / search.evaluations)
+    if search.seconds is not None:
+        shares.append(search.spent / search.seconds)
+    return max(shares)
+
+
+def _affordable(search: Search) -> tuple[int | None, int]:
+    """How many of the last sums to free, and how many starts to differentiate, so that `ROUNDS` iterations are affordable."""
+    task = search.task
+    calls, total = task.calls, len(task.train)
+    if search.evaluations is None:
+        return None, min(128, total)
+    left = search.evaluations - task.evaluations
+    for rows in range(calls, 0, -1):
+        tangents = tangents_of(calls, True, calls - rows)
+        part = int(left / ROUNDS - calls * total) // (2 * calls + tangents)
+        if part >= min(16, total):
+            return rows, min(part, 128, total)
+    return 1, min(16, total)
+
+
+def _on_reference(search: Search, pairs: int, iterations: int) -> Search:
+    """The same search with the reference for its objective; what it costs is counted in the outer one."""
+    outer = search.task
+    task = Task(outer.model, outer.calls, ToReference(), outer.train, outer.held_out, outer.batch)
+    limits: dict[str, Any] = {
+        "evaluations": None if search.evaluations is None else max(1, search.evaluations - outer.evaluations),
+        "seconds": None if search.seconds is None else max(1e-3, 0.7 * (search.seconds - search.spent)),
+    }
+    inner = Search(task, open_study(None, "on the reference", {}, search.seed), search.seed, **limits)
+    for one in search.tried:
+        if not one.pruned and one.value < math.inf and not one.plan.stochastic and not inner.is_over:
+            inner.try_plan(one.plan, one.label, untuned=True)
+    try:
+        if not inner.is_over:
+            _least_squares(inner, pairs, iterations)
+    finally:
+        outer.evaluations += task.evaluations
+    return inner
+
+
+def _black_box(search: Search, trials: int) -> None:
+    """Times of the best plan that is a method on a grid, by Optuna's TPE around those it has."""
+    import optuna
+
+    candidates = [one for one in sorted(search.tried, key=lambda one: one.value) if not one.pruned]
+    best = next((one for one in candidates if _can_move(one.plan)), None)
+    if best is None:
+        return
+    plan, process = best.plan, best.plan.process
+    times = torch.tensor(numbers_of(plan), dtype=torch.float64)
+    gaps, whole = gaps_of(process, times), search.task.model.integer_times
+    search.study.sampler = optuna.samplers.TPESampler(seed=search.seed + len(search.tried), multivariate=True)
+    ranges = {f"gap {i}": optuna.distributions.FloatDistribution(-WIDTH, WIDTH) for i in range(len(gaps))}
+    for _ in range(trials):
+        if search.is_over:
+            return
+        trial = search.ask(ranges)
+        moved = gaps + torch.tensor([trial.params[name] for name in ranges], dtype=torch.float64)
+        made = _on_times(plan, times_of(process, moved, times[0], times[-1]).tolist(), whole)
+        if made is None:
+            search.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            continue
+        search.try_plan(made, f"black box: {best.label}", trial=trial, prune=True)
+
+
+def _can_move(plan: Plan) -> bool:
+    return plan.method in METHODS and len(free_of(plan)) > 0
+
+
+def _on_times(plan: Plan, times: list[float], whole: bool) -> Plan | None:
+    """The plan's method on other times; None where two whole ones are the same, or the method has no weights there."""
+    given = [float(round(t)) for t in times] if whole else times
+    calls = given if jumps(plan) else given[:-1]
+    if any(not later < earlier for earlier, later in pairwise(given)):
+        return None
+    if calls[-1] < float(plan.process.t_finite[1]):
+        return None
+    try:
+        made: Plan = compile_plan(
+            plan.method, plan.process, grid=given, final="x0" if jumps(plan) else None, **dict(plan.options)
+        )
+    except (ValueError, PlanError):
+        return None
+    return made if made.nfe == plan.nfe else None

@@ -1,0 +1,151 @@
+"""Times alone, and the default tuner: grids first, coefficients second, a black-box search where there is nothing to square."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("optuna")
+
+import urn
+from urn.exact import Gaussian, GaussianMixture
+from urn.processes import VP
+from urn.processes.tabulated import linear_betas
+from urn.tuning import ToReference, TuningError
+from urn.tuning.least_squares import Settings
+from urn.tuning.search import Search, open_study
+from urn.tuning.task import Task, make_starts
+from urn.tuning.tuners.grid import Grid, fit_grid, free_of, jumps
+
+MIXTURE = GaussianMixture([0.3, 0.7], [[2.0, -1.0], [-1.0, 0.5]], [[0.3, 0.05], [0.1, 0.4]])
+PROCESS = VP.linear()
+TABLE = VP.from_betas(linear_betas(1000))
+
+
+def tuned(model: urn.Model, steps: int, **options: Any) -> urn.tuning.Tuned:
+    given = {"starts": 64, "held_out": 64, "dtype": torch.float64, **options}
+    if "data" not in given:
+        given.setdefault("objective", ToReference(60))
+    return urn.tune(model, steps, **given)
+
+
+def search_of(model: urn.Model, calls: int) -> Search:
+    parts = [make_starts(model, tuple(range(s, s + 64)), {}, bool(s), torch.float64, "cpu") for s in (0, 64)]
+    return Search(Task(model, calls, ToReference(60), *parts), open_study(None, "grid", {}, 0))
+
+
+@pytest.mark.parametrize("method", ["ddim", "dpmpp_2m", "unipc_2"])
+def test_the_times_found_are_as_good_as_nelder_meads_and_stay_in_order(method: str) -> None:
+    optimize = pytest.importorskip("scipy.optimize")
+    search = search_of(Gaussian([0.7, -0.3], [1.5, 0.2]).model(PROCESS, "v"), 4)
+    plain = urn.tuning.plan_within(PROCESS, method, 4, "uniform")
+    found = fit_grid(search, plain, method, Settings(iterations=20, part=64, robust=math.inf, ridge=0.0))
+    assert found is not None
+    assert (found.method, found.nfe) == (plain.method, plain.nfe)
+    family = Grid(search.task, plain)
+
+    def value(theta: Any) -> float:
+        plan = family.plan(torch.tensor(theta))
+        return 10.0 if plan is None else search.task.value(plan)
+
+    least = optimize.minimize(value, family.theta.numpy(), method="Nelder-Mead", options={"maxiter": 150}).fun
+    assert search.task.value(plain) > 1.2 * least
+    assert search.best.value < 1.02 * least
+    times = [float(t) for t in found.times]  # type: ignore[arg-type]
+    assert times == sorted(times, reverse=True)
+    assert (times[0], times[-1]) == (plain.times[0], plain.times[-1])
+
+
+def test_after_a_jump_the_last_time_is_free_too() -> None:
+    plain = urn.tuning.plan_within(PROCESS, "dpmpp_2m", 5, "lambda")
+    assert jumps(plain)
+    assert free_of(plain) == [1, 2, 3, 4]
+    direct = urn.tuning.plan_within(PROCESS, "dpmpp_2m", 5, "uniform")
+    assert free_of(direct) == [1, 2, 3, 4]
+
+
+def test_no_call_goes_below_the_times_that_networks_know() -> None:
+    model = MIXTURE.model(TABLE, "epsilon")
+    search = search_of(model, 5)
+    family = Grid(search.task, urn.tuning.plan_within(TABLE, "ddim", 5, "quadratic"))
+    for shift in (-30.0, 0.0, 9.0):
+        plan = family.plan(family.theta + torch.tensor([0.0, 0.0, 0.0, shift], dtype=torch.float64))
+        assert plan is not None
+        assert float(plan.times[-2]) >= 0  # type: ignore[arg-type]
+        assert plan.times[-1] == -1
+
+
+def test_the_differences_are_the_derivative() -> None:
+    """Beside central ones with a far smaller step."""
+    search = search_of(MIXTURE.model(PROCESS, "v"), 4)
+    family = Grid(search.task, urn.tuning.plan_within(PROCESS, "dpmpp_2m", 4, "uniform"))
+    plan = family.plan(family.theta)
+    assert plan is not None
+    found = family.derivatives(family.theta, plan, search.task.train)
+    for place in range(len(found)):
+        move = 1e-6 * torch.eye(len(found), dtype=torch.float64)[place]
+        ahead, behind = (family.plan(family.theta + sign * move) for sign in (1, -1))
+        assert ahead is not None
+        assert behind is not None
+        slope = (search.task.run(ahead, search.task.train) - search.task.run(behind, search.task.train)) / 2e-6
+        assert float((found[place] - slope).norm() / slope.norm()) < 0.02
+
+
+def test_auto_is_grids_and_then_coefficients() -> None:
+    _, record = tuned(MIXTURE.model(PROCESS, "v"), 4, iterations=8, pairs=2)
+    kinds = [label.split(":")[0] for label, *_ in record.tried]
+    assert "grid" in kinds
+    assert kinds.index("coefficients") > kinds.index("grid")
+    assert record.returned == "tuned"
+    assert record.gain > 1.5
+
+
+def test_auto_of_a_model_without_gradients_fits_grids_alone() -> None:
+    exact = MIXTURE.model(PROCESS, "v")
+
+    def opaque(x: Tensor, t: Tensor) -> Tensor:
+        with torch.no_grad():
+            return exact.net(x, t)
+
+    _, record = tuned(urn.Model(opaque, PROCESS, "v", shape=(2,)), 4)
+    kinds = {label.split(":")[0] for label, *_ in record.tried if ":" in label}
+    assert kinds == {"grid"}
+    assert record.gain >= 1
+
+
+def test_auto_for_whole_times_shows_whole_times() -> None:
+    exact = MIXTURE.model(TABLE, "epsilon")
+    model = urn.Model(exact.net, TABLE, "epsilon", shape=(2,), integer_times=True)
+    plan, record = tuned(model, 5, black_box=15)
+    assert any(label.startswith("black box") for label, *_ in record.tried)
+    assert all(float(t) == round(float(t)) for t in plan.times)  # type: ignore[arg-type]
+    assert record.gain >= 1
+    with pytest.raises(TuningError, match="integer_times=True"):
+        tuned(model, 5, tuner="grid")
+
+
+def test_auto_for_data_starts_from_the_reference_and_judges_by_the_data() -> None:
+    data = MIXTURE.sample(256, 3)
+    _, record = tuned(MIXTURE.model(PROCESS, "v"), 4, data=data, black_box=6, iterations=6, pairs=1)
+    kinds = {label.split(":")[0] for label, *_ in record.tried if ":" in label}
+    assert kinds >= {"coefficients", "black box"}
+    assert record.objective == "energy distance to data"
+    assert record.tuned.train.estimate <= record.untuned.train.estimate
+
+
+@pytest.mark.parametrize(
+    ("tuner", "options", "said"),
+    [
+        ("grid", {"pairs": 0}, "pairs=0 must be an integer of at least 1"),
+        ("grid", {"iterations": 2.5}, r"iterations=2\.5 must be"),
+        ("auto", {"black_box": 0}, "black_box=0 must be"),
+        ("auto", {"pairs": True}, "pairs=True must be"),
+    ],
+)
+def test_bad_options_are_refused(tuner: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        tuned(MIXTURE.model(PROCESS, "v"), 3, tuner=tuner, starts=8, held_out=8, **options)
