@@ -88,6 +88,7 @@ BELOW = {
         "urn.method",
         "urn.nodes",
         "urn.plan",
+        "urn.prediction",
         "urn.processes",
     },
     "urn.binding": {"urn.model", "urn.plan", "urn.prediction", "urn.processes"},

@@ -49,7 +49,17 @@ RUNS = tuple(  # on BLOCKS: a method that stops running is seen
     )
     for name in line.split()
 )
-OTHER_FIRST_STEP = ("heun", "pndm", "heunpp_2", "hb", "ghvb_2", "ghvb_3", "ghvb_4")  # all blocks take that of alpha = 0
+# all blocks take the first step of alpha = 0
+OTHER_FIRST_STEP = (
+    "heun",
+    "iia_heun",
+    "pndm",
+    "heunpp_2",
+    "hb",
+    "ghvb_2",
+    "ghvb_3",
+    "ghvb_4",
+)
 OTHER_LAST_STEP = ("probability_flow_heun", "probability_flow_rk4")  # evaluate where a frame is clean
 
 

@@ -163,6 +163,8 @@ def test_a_good_option_changes_the_plan(name: str, option: str) -> None:
         "ratios": (1.0, 1.0, 0.9, 1.1, 1.05, 0.95),
         "coefficients": ((1.0, 0.2),) * 6,
     }
+    if name == "s4s":
+        others["coefficients"] = ((1.0,), (1.2, -0.2), *[(1.2, -0.3, 0.1)] * 4)
     fixed = {**METHODS[name].defaults, **METHODS[name].fixed}
     value = (
         others[option]

@@ -63,11 +63,14 @@ def s4s(
 
 
 def _check(coefficients: Any, steps: int, history: int) -> None:
+    """Refuse what is not one row of finite numbers for each step."""
     counts = [min(i + 1, history) for i in range(steps)]
-    if not isinstance(coefficients, Sequence) or [len(row) for row in coefficients] != counts:
-        what = [len(row) for row in coefficients] if isinstance(coefficients, Sequence) else coefficients
-        raise ValueError(f"coefficients: rows of {what} numbers; {steps} steps with history={history} take {counts}")
-    for i, row in enumerate(coefficients):
-        for j, c in enumerate(row):
-            if not math.isfinite(float(torch.as_tensor(c).detach())):
-                raise ValueError(f"coefficients[{i}][{j}]={float(c)!r} must be finite")
+    try:
+        rows = [[float(torch.as_tensor(c).detach()) for c in row] for row in coefficients]
+    except (TypeError, ValueError, RuntimeError):
+        rows = []
+    if [len(row) for row in rows] != counts or not all(math.isfinite(c) for row in rows for c in row):
+        raise ValueError(
+            f"coefficients={coefficients!r} must be {steps} rows of {counts} finite numbers for {steps} steps with "
+            f"history={history}"
+        )

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -97,7 +97,7 @@ def descend(
         for _ in range(MOVES if radius > 0 and done + 1 < rounds else 0):
             if search.is_over:
                 return
-            offsets = moved_starts(task, draft_of(), part, target, offsets, radius)
+            offsets = moved_starts(task, draft_of(), part, cast(Tensor, target), offsets, radius)
 
 
 def _optimiser(free: Sequence[Tensor]) -> torch.optim.LBFGS:
@@ -142,11 +142,8 @@ def gradients(
     return loss.detach(), slopes
 
 
-def moved_starts(
-    task: Task, draft: Rows, part: Starts, target: Tensor | None, offsets: Tensor, radius: float
-) -> Tensor:
+def moved_starts(task: Task, draft: Rows, part: Starts, target: Tensor, offsets: Tensor, radius: float) -> Tensor:
     """The starts' offsets after a move of half a radius down the gradient, back into the ball, where a start's own error fell."""
-    assert target is not None
     free = offsets.clone().requires_grad_(True)
     _, (slope,) = gradients(task, draft, [free], shifted(part, free), target)
     over = tuple(range(1, slope.ndim))

@@ -19,7 +19,7 @@ from urn.sampling import progress_bar
 from urn.tuning.objectives import Objective, ToData, ToReference, as_objective
 from urn.tuning.record import Entry, Record, Tuned, tried_rows
 from urn.tuning.search import CHEAP, Search, open_study
-from urn.tuning.task import Starts, Task, TuningError, check_differentiable, make_starts
+from urn.tuning.task import Starts, Task, TuningError, check_differentiable, check_times_move, make_starts
 from urn.tuning.tuners import Tuner, find_tuner
 from urn.tuning.untuned import plan_within, untuned_plans
 
@@ -106,6 +106,8 @@ def tune(
     chosen = find_tuner(tuner)
     chosen.check_options(options)
     goal = as_objective(objective, data)
+    if chosen.gradients and isinstance(model, Model):
+        check_times_move(model)
     if isinstance(model, Model) and model.integer_times and isinstance(goal, ToReference) and goal.plan is None:
         goal = ToReference(plan=plan_within(model.process, "dpmpp_3m", goal.calls, "trailing"))
     _check(model, steps, starts, held_out, goal, seeded or {}, trials, evaluations, seconds, batch_size)

@@ -229,14 +229,23 @@ class _Checkpointed:
         return checkpoint(self.net, *inputs, use_reentrant=False, **conditioning)
 
 
+def check_times_move(model: Model) -> None:
+    """Refuse a network that takes integer times only.
+
+    Raises:
+        TuningError: it is one.
+    """
+    if model.integer_times:
+        raise TuningError("model.integer_times=True: a gradient tuner moves times; take a black-box tuner")
+
+
 def check_differentiable(model: Model, starts: Starts) -> None:
     """Refuse a model through which no gradient passes.
 
     Raises:
         TuningError: the network breaks the graph, or takes integer times only.
     """
-    if model.integer_times:
-        raise TuningError("model.integer_times=True: a gradient tuner moves times; take a black-box tuner")
+    check_times_move(model)
     one = starts.first(2)
     x = one.normals.detach().clone().requires_grad_(True)
     t = (as_tensor(model.process.t_start) + as_tensor(model.process.t_end)) / 2

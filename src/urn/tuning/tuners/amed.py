@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from urn.method import at_least_one
-from urn.methods.amed import AMED, EPD
+from urn.methods import find_method
 from urn.plan import Plan
 from urn.tuning.descent import descend, grid_of, last_tried, recompiled
 from urn.tuning.search import CHEAP, Search
@@ -34,7 +34,7 @@ from urn.tuning.untuned import GRIDS, plan_within
 CLOSE = 0.2  # of the step, over which the points lie that begin around its middle
 
 
-@tuner(source=AMED, gradients=True, paired=True)
+@tuner(source=find_method("amed").source, gradients=True, paired=True)
 def amed(
     search: Search,
     scales: bool = True,
@@ -73,7 +73,7 @@ def amed(
     descend(search, free, draft, "amed", rounds=rounds, iterations=iterations, batch=batch)
 
 
-@tuner(source=EPD, gradients=True, paired=True)
+@tuner(source=find_method("epd").source, gradients=True, paired=True)
 def epd(
     search: Search,
     points: int = 2,

@@ -22,7 +22,6 @@ import torch
 from urn.compiler import compile_plan
 from urn.method import at_least_one
 from urn.methods import METHODS
-from urn.methods.linear import SOURCE
 from urn.plan import Plan, PlanError
 from urn.tuning.least_squares import Settings
 from urn.tuning.objectives import ToReference
@@ -39,8 +38,10 @@ ROUNDS = 5  # iterations of the coefficients that a limit on evaluations should 
 WIDTH = 0.5  # of the black-box search, in the logarithm of a step's share
 
 
-@tuner(source=SOURCE)
-def auto(search: Search, pairs: int = 3, iterations: int = 30, black_box: int = 60) -> None:
+@tuner(source=METHODS["linear"].source)
+def auto(
+    search: Search, pairs: int = 3, iterations: int = 30, black_box: int = 60, robust: float = 50.0, most: int = 256
+) -> None:
     """Grids first, coefficients second, by least squares where the objective is a reference; else a black-box search too.
 
     `pairs`: methods whose grids are fitted; `iterations`: of the coefficients, at most; `black_box`: trials of that search.
@@ -51,9 +52,9 @@ def auto(search: Search, pairs: int = 3, iterations: int = 30, black_box: int = 
     if task.model.integer_times:
         _black_box(search, black_box)
     elif task.objective.paired:
-        _least_squares(search, pairs, iterations)
+        _least_squares(search, pairs, iterations, robust, most)
     else:
-        inner = _on_reference(search, pairs, iterations)
+        inner = _on_reference(search, pairs, iterations, robust, most)
         for one in sorted((one for one in inner.tried if not one.pruned), key=lambda one: one.value)[: 2 * pairs]:
             if search.is_over:
                 return
@@ -61,7 +62,7 @@ def auto(search: Search, pairs: int = 3, iterations: int = 30, black_box: int = 
         _black_box(search, black_box)
 
 
-def _least_squares(search: Search, pairs: int, iterations: int) -> None:
+def _least_squares(search: Search, pairs: int, iterations: int, robust: float, most: int) -> None:
     task = search.task
     calls, total = task.calls, len(task.train)
     chosen = compilable(search, pairs)
@@ -80,9 +81,9 @@ def _least_squares(search: Search, pairs: int, iterations: int) -> None:
         best = starting(search, 1)
     except TuningError:
         return  # the grids are what there is
-    rows, part = _affordable(search)
+    rows, part = _affordable(search, most)
     for label, plan in best:
-        fit_coefficients(search, plan, label, Settings(iterations=iterations, part=part, robust=5.0), rows=rows)
+        fit_coefficients(search, plan, label, Settings(iterations=iterations, part=part, robust=robust), rows=rows)
 
 
 def _spent(search: Search) -> float:
@@ -95,22 +96,22 @@ def _spent(search: Search) -> float:
     return max(shares)
 
 
-def _affordable(search: Search) -> tuple[int | None, int]:
+def _affordable(search: Search, most: int) -> tuple[int | None, int]:
     """How many of the last sums to free, and how many starts to differentiate, so that `ROUNDS` iterations are affordable."""
     task = search.task
     calls, total = task.calls, len(task.train)
     if search.evaluations is None:
-        return None, min(128, total)
+        return None, min(most, total)
     left = search.evaluations - task.evaluations
     for rows in range(calls, 0, -1):
         tangents = tangents_of(calls, True, calls - rows)
         part = int(left / ROUNDS - calls * total) // (2 * calls + tangents)
         if part >= min(16, total):
-            return rows, min(part, 128, total)
+            return rows, min(part, most, total)
     return 1, min(16, total)
 
 
-def _on_reference(search: Search, pairs: int, iterations: int) -> Search:
+def _on_reference(search: Search, pairs: int, iterations: int, robust: float, most: int) -> Search:
     """The same search with the reference for its objective; what it costs is counted in the outer one."""
     outer = search.task
     task = Task(outer.model, outer.calls, ToReference(), outer.train, outer.held_out, outer.batch)
@@ -124,7 +125,7 @@ def _on_reference(search: Search, pairs: int, iterations: int) -> Search:
             inner.try_plan(one.plan, one.label, untuned=True)
     try:
         if not inner.is_over:
-            _least_squares(inner, pairs, iterations)
+            _least_squares(inner, pairs, iterations, robust, most)
     finally:
         outer.evaluations += task.evaluations
     return inner

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -112,9 +112,7 @@ def clean_samples(search: Search, count: int) -> tuple[Tensor, dict[str, Any]]:
     task = search.task
     part = task.train.first(count)
     if isinstance(task.objective, ToData) and not part.conditioning:
-        data = task.train_target
-        assert data is not None
-        return data[:count].to(part.normals), {}
+        return cast(Tensor, task.train_target)[:count].to(part.normals), {}
     with torch.no_grad():
         return task.run(plan_within(task.model.process, "dpm_solver_3", 60), part), dict(part.conditioning)
 

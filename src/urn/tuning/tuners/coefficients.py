@@ -25,7 +25,7 @@ from torch import Tensor
 
 from urn.compiler import compile_plan
 from urn.method import at_least_one, number
-from urn.methods.linear import SOURCE
+from urn.methods import METHODS
 from urn.plan import Plan, PlanError
 from urn.prediction import as_tensor
 from urn.processes import Process
@@ -40,7 +40,7 @@ from urn.tuning.tuners import tuner
 PART = 128  # starts of a Jacobian
 
 
-@tuner(source=SOURCE, gradients=True, paired=True)
+@tuner(source=METHODS["linear"].source, gradients=True, paired=True)
 def coefficients(
     search: Search,
     plans: int = 1,

@@ -21,10 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from urn.coefficients.exponential import by_lambda, by_share, integral_weights
+from urn.coefficients.exponential import EPSILON, X0, by_lambda, by_share, integral_weights
 from urn.compiler import compile_plan
 from urn.method import at_least_one
-from urn.methods.s4s import FORMS
 from urn.nodes import Nodes
 from urn.plan import Plan
 from urn.processes import Process
@@ -35,6 +34,7 @@ from urn.tuning.tuners import tuner
 
 SOURCE = "Frankel, Chen, Li, Koh, Ratliff, Oh 2025, S4S: Solving for a Diffusion Model Solver, arXiv 2502.17423"
 LABEL = "s4s"
+FORMS = {"x0": X0, "epsilon": EPSILON}
 
 
 @tuner(source=SOURCE, gradients=True, paired=True)
