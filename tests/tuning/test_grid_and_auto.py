@@ -95,11 +95,11 @@ def test_the_differences_are_the_derivative() -> None:
         assert float((found[place] - slope).norm() / slope.norm()) < 0.02
 
 
-def test_auto_is_grids_and_then_coefficients() -> None:
-    _, record = tuned(MIXTURE.model(PROCESS, "v"), 4, iterations=8, pairs=2)
-    kinds = [label.split(":")[0] for label, *_ in record.tried]
-    assert "grid" in kinds
-    assert kinds.index("coefficients") > kinds.index("grid")
+def test_auto_fits_the_coefficients_of_the_best_untuned_plans() -> None:
+    _, record = tuned(MIXTURE.model(PROCESS, "v"), 4, iterations=8, plans=2)
+    fitted = {label.split(", iteration")[0] for label, *_ in record.tried if ":" in label}
+    untuned = sorted((value, label) for label, _, value, *_ in record.tried if ":" not in label)
+    assert fitted == {f"coefficients: {label}" for _, label in untuned[:2]}
     assert record.returned == "tuned"
     assert record.gain > 1.5
 
@@ -130,7 +130,7 @@ def test_auto_for_whole_times_shows_whole_times() -> None:
 
 def test_auto_for_data_starts_from_the_reference_and_judges_by_the_data() -> None:
     data = MIXTURE.sample(256, 3)
-    _, record = tuned(MIXTURE.model(PROCESS, "v"), 4, data=data, black_box=6, iterations=6, pairs=1)
+    _, record = tuned(MIXTURE.model(PROCESS, "v"), 4, data=data, black_box=6, iterations=6, plans=1)
     kinds = {label.split(":")[0] for label, *_ in record.tried if ":" in label}
     assert kinds >= {"coefficients", "black box"}
     assert record.objective == "energy distance to data"
@@ -143,7 +143,8 @@ def test_auto_for_data_starts_from_the_reference_and_judges_by_the_data() -> Non
         ("grid", {"pairs": 0}, "pairs=0 must be an integer of at least 1"),
         ("grid", {"iterations": 2.5}, r"iterations=2\.5 must be"),
         ("auto", {"black_box": 0}, "black_box=0 must be"),
-        ("auto", {"pairs": True}, "pairs=True must be"),
+        ("auto", {"plans": True}, "plans=True must be"),
+        ("auto", {"robust": 0}, "robust=0 must be positive"),
     ],
 )
 def test_bad_options_are_refused(tuner: str, options: dict[str, Any], said: str) -> None:

@@ -24,7 +24,7 @@ from urn.model import Model
 from urn.plan import Combine, Evaluate, Node, Plan, Row
 from urn.prediction import as_tensor, conversion
 from urn.processes import Process
-from urn.tuning.task import Starts, Task, TuningError
+from urn.tuning.task import NotDifferentiableError, Starts, Task
 
 TANGENTS = 1 << 13  # samples times tangents at a time
 
@@ -73,7 +73,7 @@ def jacobian(
         (indices (b,), samples (b, *S), tangents (P, b, *S)).
 
     Raises:
-        TuningError: the model has no forward-mode derivative.
+        NotDifferentiableError: the model has no forward-mode derivative.
     """
     prediction = dict(plan.options).get("prediction", "x0")
     law, calls = dict(plan.inputs)["x"], plan.nfe
@@ -87,7 +87,7 @@ def jacobian(
             with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
                 made: Dual = execute(plan, run.model, {"x": start}, watch=run.seed)["x"]
         except (NotImplementedError, RuntimeError) as error:
-            raise TuningError(
+            raise NotDifferentiableError(
                 f"model: no forward-mode derivative ({str(error)[:200]}); take the tuner 'grid'"
             ) from error
         yield part, made.value, made.tangents

@@ -33,6 +33,10 @@ class TuningError(ValueError):
     record: Any = None
 
 
+class NotDifferentiableError(TuningError):
+    """A model has no derivative of the kind that a tuner needs."""
+
+
 class Figure(NamedTuple):
     """An objective's value with its 95 % interval over starts, and quantiles over starts where each has an error of its own."""
 
@@ -243,7 +247,7 @@ def check_differentiable(model: Model, starts: Starts) -> None:
     """Refuse a model through which no gradient passes.
 
     Raises:
-        TuningError: the network breaks the graph, or takes integer times only.
+        NotDifferentiableError: the network breaks the graph, or takes integer times only.
     """
     check_times_move(model)
     one = starts.first(2)
@@ -254,9 +258,9 @@ def check_differentiable(model: Model, starts: Starts) -> None:
             out = model(x, t=float(t), **one.conditioning)[0]
             kept = bool(out.requires_grad) and torch.autograd.grad(out.sum(), x, allow_unused=True)[0] is not None
     except (RuntimeError, PlanError) as error:
-        raise TuningError(f"model: its gradient fails ({error}); take a black-box tuner") from error
+        raise NotDifferentiableError(f"model: its gradient fails ({error}); take a black-box tuner") from error
     if not kept:
-        raise TuningError(
+        raise NotDifferentiableError(
             "model: its output carries no gradient of its input (a network under torch.no_grad, or one of NumPy?); a gradient "
             "tuner needs one: take a black-box tuner"
         )
