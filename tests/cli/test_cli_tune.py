@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 from cli_runs import fails, run
 from PIL import Image
@@ -67,3 +74,35 @@ def test_tuners_are_listed_and_described():
 )
 def test_wrong_use_is_one_line(arguments, said, tmp_path):
     assert said in fails("tune", *arguments, "--out", tmp_path)
+
+
+def test_a_search_that_is_terminated_keeps_its_best_and_goes_on(tmp_path):
+    storage, options = tmp_path / "t.db", ("--starts", "32", "--held-out", "32", "--tuner", "tpe", "--steps", "4")
+    urn_itself = Path(sys.executable).with_name("urn")
+    command = [urn_itself, "tune", "digits-exact", *options, "--storage", storage, "--out", tmp_path]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and not searching(storage):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "the same command goes on from here" in said
+    plan, record = load(tmp_path / "interrupted-4.json")
+    assert plan.nfe <= 4
+    tried = len(record.tried)
+    run("tune", "digits-exact", *options, "--trials", 1, "--storage", storage, "--out", tmp_path)
+    (path,) = tmp_path.glob("digits-exact*.json")
+    assert len(load(path).record.tried) >= tried
+
+
+def searching(storage: Path) -> bool:
+    """Whether a trial of the tuner's own is in the storage."""
+    if not storage.exists():
+        return False
+    try:
+        with sqlite3.connect(storage) as database:
+            told = database.execute("select value_json from trial_user_attributes").fetchall()
+    except sqlite3.Error:
+        return False
+    return any('"label": "tpe' in text for (text,) in told)

@@ -19,12 +19,18 @@ TALL = {  # three implicit stages and more, or six and more explicit ones: made 
     *("luan_5", "luan_alhsmy_6_15s", "luan_alhsmy_6", "butcher_6"),
 }
 
+TABLEAUS = {urn.METHODS[name].function for name in ("rk38", "gauss_legendre_2", "modgenlawson_4")}
+SHORT = {"midpoint", "heun_3", "rk38", "gauss_legendre_2", "radau_iia_2", "lobatto_iiic_2", "crouzeix_2"}
+
 
 def slow(name: str, process: str) -> bool:
-    """Elsewhere than on VP one name of every function is enough for each change; the others by `make test-slow`."""
+    """For each change one name of every function is enough elsewhere than on VP, and some of those that differ by a tableau,
+    whose numbers `test_tableaus.py` checks; the others by `make test-slow`."""
     function = urn.METHODS[name].function
     first = next(other for other in NAMES if urn.METHODS[other].function is function)
-    return name in TALL or (process != "vp" and (name != first or name in LONG))
+    if name in TALL or (function in TABLEAUS and name not in {*SHORT, first}):
+        return True
+    return process != "vp" and (name != first or name in LONG)
 
 
 CASES = [

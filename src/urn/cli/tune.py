@@ -58,7 +58,7 @@ def tune_command(
     seed: Annotated[int, typer.Option(help="Of all starts and of the search.", min=0)] = 0,
     trials: Annotated[int | None, typer.Option(help="Limit: plans tried.", min=1)] = None,
     evaluations: Annotated[int | None, typer.Option(help="Limit: model calls times samples.", min=1)] = None,
-    seconds: Annotated[float | None, typer.Option(help="Limit: time of a search.", min=0.0)] = None,
+    seconds: Annotated[float, typer.Option(help="Limit: time of a search.", min=0.0)] = 90.0,
     storage: Annotated[
         str, typer.Option(help="A SQLite file, or a database's address: where trials are kept; `none` for nowhere.")
     ] = "runs/tune.db",
