@@ -42,6 +42,5 @@ def run(full: bool) -> list[Finding]:
             "EPD-Solver is nearer than solvers of the same latency",
             "the best of DPM-Solver++(2M), iPNDM and DPM-Solver-2 on the log-SNR, quadratic and EDM grids",
             untuned,
-            reason=lambda: "at so few steps a multistep method has twice as many of them",
         ),
     ]

@@ -47,9 +47,6 @@ def run(full: bool) -> list[Finding]:
             "S4S-Alt is nearer than learned times alone",
             "LD3 of the best of those methods",
             both,
-            reason=lambda: (
-                "the best method here has a corrector, which a linear multistep method is not; its times need no coefficients"
-            ),
         ),
     ]
 
