@@ -19,7 +19,6 @@ import typer
 from rich.table import Table
 
 from urn.model import Model
-from urn.processes import Process
 
 from .models import MODELS, class_count, open_model
 from .plans import OptionsOption
@@ -115,7 +114,7 @@ def tune_command(
         say()
         console().print(_table(one.record))
         say(str(one.record))
-        path = one.save(out / f"{_name(model, opened.process)}-{calls}.json")
+        path = one.save(out / f"{_name(model, process or str(opened.process))}-{calls}.json")
         say(f"\nwritten: {path}; draw by it: urn sample {shlex.quote(model)} --plan {path}, or in Python", "dim")
         say(f'    x = urn.sample(model, urn.tuning.load("{path}").plan, shape=(64, *model.shape), seed=1)\n')
     records = [one.record for one in found]
@@ -252,7 +251,7 @@ def _ladder(model: Model, records: Any, conditioning: Any, dtype: DType) -> Iter
         yield first.untuned.label, plan.nfe, task.value(plan)
 
 
-def _name(model: str, process: Process) -> str:
+def _name(model: str, process: str) -> str:
     """A file's name for a model."""
     words = Path(model).name if Path(model).is_dir() else f"{model}-{process}"
     return re.sub(r"[^A-Za-z0-9.]+", "-", words).strip("-").lower()
