@@ -5,6 +5,9 @@ all tangents of its state at once by forward-mode differentiation. A weight of a
 tangent, a time with the prediction's slope in it. Numbers are in the order in which a run meets them, so that a state
 carries the tangents of the first so many alone.
 
+A network that has no forward-mode derivative, as many in diffusers, is differentiated by differences instead, along all
+tangents in one batch, at the same cost.
+
 For a plan of the method `linear` with n calls: the angle atan(sigma/alpha) of call i (but the first's, where the plan starts),
 then the weights A_i, B_i0, ..., B_ii, for i = 0, ..., n - 1.
 """
@@ -24,9 +27,9 @@ from urn.model import Model
 from urn.plan import Combine, Evaluate, Node, Plan, Row
 from urn.prediction import as_tensor, conversion
 from urn.processes import Process
-from urn.tuning.task import NotDifferentiableError, Starts, Task
+from urn.tuning.task import Starts, Task
 
-TANGENTS = 1 << 13  # samples times tangents at a time
+NUMBERS = 1 << 19  # in the tangents that pass through a call at a time
 
 
 class Dual:
@@ -71,25 +74,17 @@ def jacobian(
 
     Yields:
         (indices (b,), samples (b, *S), tangents (P, b, *S)).
-
-    Raises:
-        NotDifferentiableError: the model has no forward-mode derivative.
     """
     prediction = dict(plan.options).get("prediction", "x0")
     law, calls = dict(plan.inputs)["x"], plan.nfe
-    size = max(1, TANGENTS // count_of(calls, times, first))
+    size = max(1, NUMBERS // (count_of(calls, times, first) * starts.normals[0].numel()))
     for part in torch.split(torch.arange(len(starts)), size):
         some = starts.part(part)
         run = _Run(task, prediction, some.conditioning, times, first)
         x = some.normals * float(law.std)
         start = Dual(x, x.new_zeros(0, *x.shape))
-        try:
-            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-                made: Dual = execute(plan, run.model, {"x": start}, watch=run.seed)["x"]
-        except (NotImplementedError, RuntimeError) as error:
-            raise NotDifferentiableError(
-                f"model: no forward-mode derivative ({str(error)[:200]}); take the tuner 'grid'"
-            ) from error
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            made: Dual = execute(plan, run.model, {"x": start}, watch=run.seed)["x"]
         yield part, made.value, made.tangents
 
 
@@ -109,26 +104,59 @@ class _Run:
         task.evaluations += len(x.value) * (1 + count)
         angle = _angle(task.model.process, t)
 
-        def of_state(value: Tensor) -> Tensor:
-            return predicted(task.model, self.prediction, value, as_tensor(t), self.conditioning)
-
-        def of_angle(angle: Tensor) -> Tensor:
-            time = task.model.process.t_of_lambda(-torch.log(torch.tan(angle)))
-            return predicted(task.model, self.prediction, x.value, time, self.conditioning)
-
         if count:
-            along = vmap(lambda v: jvp(of_state, (x.value,), (v,))[:2], out_dims=(None, 0))  # type: ignore[arg-type]
-            value, tangents = along(x.tangents)
+            value, tangents = self.moved(x, as_tensor(t))
         else:
-            value, tangents = of_state(x.value), x.tangents
+            value, tangents = self.predicted(x.value, as_tensor(t)), x.tangents
         made = Dual(value, tangents)
         if self.times and self.calls >= max(self.first, 1):
-            slope = jvp(of_angle, (angle,), (torch.ones_like(angle),))[1]
+            slope = self.slope(x.value, value, angle)
             task.evaluations += len(x.value)
             made = Dual(value, _padded(tangents, self.free)).seeded(slope)
             self.free += 1
         self.calls += 1
         return made
+
+    def predicted(self, value: Tensor, t: Tensor, copies: int = 1) -> Tensor:
+        """The prediction for states, or for so many copies of the batch."""
+        given = self.conditioning
+        if copies > 1:
+            batch = len(value) // copies
+            given = {
+                name: v.repeat(copies, *[1] * (v.ndim - 1)) if isinstance(v, Tensor) and v.shape[:1] == (batch,) else v
+                for name, v in given.items()
+            }
+        return predicted(self.task.model, self.prediction, value, t, given)
+
+    def moved(self, x: Dual, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The prediction and its derivatives along the tangents of x."""
+
+        def along(v: Tensor) -> tuple[Tensor, Tensor]:
+            value, tangent = jvp(lambda u: self.predicted(u, t), (x.value,), (v,))[:2]
+            return value, tangent
+
+        try:
+            found: tuple[Tensor, Tensor] = vmap(along, out_dims=(None, 0))(x.tangents)  # type: ignore[arg-type]
+        except (NotImplementedError, RuntimeError):
+            value, shape = self.predicted(x.value, t), x.tangents.shape
+            sizes = x.tangents.flatten(2).square().mean(-1).sqrt().clamp(min=torch.finfo(value.dtype).tiny ** 0.5)
+            steps = (_difference(value) / sizes).reshape(*shape[:2], *[1] * (len(shape) - 2))
+            made = self.predicted((x.value + steps * x.tangents).flatten(0, 1), t, shape[0])
+            found = value, (made.reshape(shape) - value) / steps
+        return found
+
+    def slope(self, x: Tensor, value: Tensor, angle: Tensor) -> Tensor:
+        """The derivative of the prediction in the angle of its time."""
+
+        def of_angle(angle: Tensor) -> Tensor:
+            return self.predicted(x, self.task.model.process.t_of_lambda(-torch.log(torch.tan(angle))))
+
+        try:
+            found: Tensor = jvp(of_angle, (angle,), (torch.ones_like(angle),))[1]
+        except (NotImplementedError, RuntimeError):
+            step = _difference(value) * float(angle)
+            found = (value - of_angle(angle - step)) / step
+        return found
 
     def seed(self, row: Row, registers: Mapping[str, Any]) -> None:
         """After a call its prediction is known; after a sum its weights are free."""
@@ -149,6 +177,11 @@ def predicted(model: Model, prediction: str, x: Tensor, t: Tensor, conditioning:
     on_x, on_output = conversion(model.outputs[0], prediction, node, model.process)
     output: Tensor = model(x, t=t, **conditioning)[0]
     return as_tensor(on_x).to(x) * x + as_tensor(on_output).to(x) * output
+
+
+def _difference(like: Tensor) -> float:
+    """The step of a difference, beside the size of what is moved."""
+    return float(torch.finfo(like.dtype).eps ** (1 / 3))
 
 
 def _padded(tangents: Tensor, count: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 1. All weights and times of the best untuned plans, by Levenberg-Marquardt on the reference (`coefficients`). With few
    evaluations, the weights of the last sums alone, for whose derivatives few calls are differentiated.
-2. Where the model has no forward-mode derivative: times alone, by differences (`grid`).
+2. Where no gradient passes through the model: times alone, by differences (`grid`).
 3. Where the objective is not a distance to a reference: 1 or 2 on a reference of their own, whose plans are then measured by
    the objective, and a black-box search over the times of the best of all.
 4. For a network that takes integer times only: the black-box search over grids of integers.
