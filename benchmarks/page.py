@@ -72,8 +72,9 @@ TUNED = """## Tuned plans
 
 The same mixture, table and ends as under accuracy, from {starts:,} starts that no search has seen. *diffusers*: of the
 schedulers that came first in the accuracy benchmark at some budget, on all their grids, the best from these very starts, which
-flatters it. *Urn, untuned* is the best of methods times grids by the training starts; *tuned* is `urn.tune` as it is, by 1,024
-starts of its own; *frugal* is the same with at most 50,000 evaluations, the untuned plans and the reference among them. A
+flatters it. *Urn, untuned* is the best of methods times grids by the training starts; *tuned* is `urn.tune` as it is, by 4,096
+starts of its own (512 at 20 calls), in about 100 seconds; *frugal* is the same with at most 50,000 evaluations, the untuned
+plans and the reference among them. A
 tangent that passes through the network is counted as an evaluation. *Wanted* is the ratio that was aimed at. One start in some
 hundred lies near a border between two digits and ends in the other one after a small error: these few decide an RMS.
 

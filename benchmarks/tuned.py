@@ -27,7 +27,8 @@ from urn.tuning.tuners.grid import fit_grid
 
 BUDGETS = (5, 8, 10, 20)
 TARGETS = {5: 4.0, 8: 8.0, 10: 6.0, 20: 3.0}
-SECONDS, STARTS = 100.0, 4096
+SECONDS = 100.0
+STARTS = {5: 4096, 8: 4096, 10: 4096, 20: 512}  # of what the seconds allow: references and untuned plans cost them too
 FRUGAL: dict[str, Any] = {"evaluations": 50_000, "starts": 64, "objective": ToReference(60)}
 PROMISING = (
     "SASolver predictor_order=1 corrector_order=2",
@@ -65,7 +66,7 @@ def mixture_row(budget: int, whole: Course, limit: float, quick: bool, say: Say)
     """One budget: the best of diffusers in both pools, and Urn's plan untuned, tuned, and tuned with few evaluations."""
     peers = best_peers(budget, whole, quick)
     model = mixture().model(PROCESS, "epsilon")
-    starts = 64 if quick else STARTS
+    starts = 64 if quick else STARTS[budget]
     tuned, seconds = timed(model, budget, starts=starts, held_out=64 if quick else 1024, seconds=limit)
     frugal, frugal_seconds = timed(model, budget, held_out=64, **FRUGAL)
     untuned = plan_of(tuned.record.untuned.label, budget)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from urn.tuning import load, tuners
 
@@ -36,3 +40,24 @@ def test_the_example_runs(tmp_path):
     assert found.returncode == 0, found.stderr
     assert load(tmp_path / "plan.json").plan.nfe == 6
     assert "drew (64, 1, 8, 8)" in found.stdout
+
+
+class Denoiser(torch.nn.Module):
+    """A network as EDM saves it, of one grey pixel's Gaussian."""
+
+    img_channels, img_resolution = 1, 4
+
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        s = sigma.reshape(-1, 1, 1, 1)
+        return 0.3 + 0.04 / (0.04 + s**2) * (x - 0.3)
+
+
+def test_a_network_of_edm_is_tuned_and_drawn_from(tmp_path, capsys):
+    weights = tmp_path / "network.pkl"
+    weights.write_bytes(pickle.dumps({"ema": Denoiser()}))
+    example = runpy.run_path(str(ROOT / "examples" / "edm_fid.py"))
+    small = ["--starts", "16", "--count", "3", "--seconds", "5", "--steps", "3", "--out", str(tmp_path / "out")]
+    example["main"](["--weights", str(weights), *small])
+    assert "held-out starts" in capsys.readouterr().out
+    assert load(tmp_path / "out" / "plan.json").plan.nfe == 3
+    assert sorted(path.name for path in (tmp_path / "out" / "unipc_3").iterdir()) == [f"00000{i}.png" for i in range(3)]

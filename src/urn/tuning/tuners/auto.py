@@ -37,6 +37,7 @@ from urn.tuning.tuners.coefficients import fit_coefficients, starting
 from urn.tuning.tuners.grid import compilable, fit_grid, free_of, jumps
 
 ROUNDS = 5  # iterations of the coefficients that a limit on evaluations should allow
+WORK = 100_000  # tangents of an iteration, so that plans of many calls take more of them
 WIDTH = 0.5  # of the black-box search, in the logarithm of a step's share
 
 
@@ -87,7 +88,7 @@ def _affordable(search: Search, most: int) -> tuple[int | None, int]:
     task = search.task
     calls, total = task.calls, len(task.train)
     if search.evaluations is None:
-        return None, min(most, total)
+        return None, min(most, total, max(32, WORK // tangents_of(calls, True)))
     left = search.evaluations - task.evaluations
     for rows in range(calls, 0, -1):
         tangents = tangents_of(calls, True, calls - rows)
