@@ -24,13 +24,14 @@ SHORT = {"midpoint", "heun_3", "rk38", "gauss_legendre_2", "radau_iia_2", "lobat
 
 
 def slow(name: str, process: str) -> bool:
-    """For each change one name of every function is enough elsewhere than on VP, and some of those that differ by a tableau,
-    whose numbers `test_tableaus.py` checks; the others by `make test-slow`."""
+    """For each change one name of every function is enough on a flow, one of every module on VE, and some of those that differ
+    by a tableau, whose numbers `test_tableaus.py` checks; the others by `make test-slow`."""
     function = urn.METHODS[name].function
     first = next(other for other in NAMES if urn.METHODS[other].function is function)
     if name in TALL or (function in TABLEAUS and name not in {*SHORT, first}):
         return True
-    return process != "vp" and (name != first or name in LONG)
+    of_module = next(other for other in NAMES if urn.METHODS[other].function.__module__ == function.__module__)
+    return process != "vp" and (name != (of_module if process == "ve" else first) or name in LONG)
 
 
 CASES = [

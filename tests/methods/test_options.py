@@ -86,6 +86,8 @@ def covered() -> list[tuple[str, str]]:
 ELSEWHERE: dict[str, str] = {
     **dict.fromkeys(("sit_sde", "flow_grpo", "restart"), "test_published_flow_sde.py"),
     "usf": "test_equal_usf.py",
+    **dict.fromkeys(("amed", "epd", "s4s"), "test_published_s4s_amed.py"),
+    "linear": "../tuning/test_dense.py",
 }
 
 

@@ -63,6 +63,7 @@ def test_a_search_finds_better_plans_on_starts_it_has_not_seen() -> None:
     assert plan.nfe == 5
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_and_loses_nothing(tmp_path: Path) -> None:
     storage = tmp_path / "trials.db"
     killed = started(storage, last=9)
@@ -78,6 +79,7 @@ def test_a_search_that_was_killed_goes_on_and_loses_nothing(tmp_path: Path) -> N
     assert found.record.tuned.train.estimate == pytest.approx(min(least, found.record.untuned.train.estimate), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_two_processes_search_together(tmp_path: Path) -> None:
     storage = tmp_path / "trials.db"
     both = [started(storage, last=0) for _ in range(2)]
