@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from typing import Any
 
+import optuna
 import pytest
 import torch
 from tuning_models import PROCESS, SMALL, plane, shifting
@@ -113,6 +115,26 @@ def test_an_interrupted_search_keeps_what_was_found(tmp_path):
         tune(plane(), 5, tuner=stopped, storage=tmp_path / "tune.db", **SMALL)
     assert caught.value.plan is not None
     assert any(label == "first" for label, *_ in caught.value.record.tried)
+
+
+@pytest.mark.parametrize("where", ["tell", "ask"])
+def test_what_was_measured_is_there_wherever_a_signal_comes(where, tmp_path, monkeypatch):
+    storage, study = tmp_path / "tune.db", optuna.Study
+    calls, real = itertools.count(), getattr(study, where)
+
+    def interrupted(self, *given, **options):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, *given, **options)
+
+    with monkeypatch.context() as patched, pytest.raises(TuningInterrupted) as caught:
+        patched.setattr(study, where, interrupted)
+        tune(plane(), 5, tuner=shifting, storage=storage, **SMALL)
+    found = [one[:4] for one in caught.value.record.tried]
+    assert len(found) == (4 if where == "tell" else 3)
+    rest = tune(plane(), 5, tuner=shifting, storage=storage, **SMALL)
+    assert [one[:4] for one in rest.record.tried][: len(found)] == found
+    assert len({one[:1] for one in rest.record.tried}) == len(rest.record.tried)
 
 
 def test_an_objective_that_gives_nan_keeps_what_was_found():

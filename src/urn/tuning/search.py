@@ -82,9 +82,9 @@ class Search:
             self._started -= last.seconds
 
     def refresh(self) -> None:
-        """Take up the trials that others have told the study since."""
+        """Take up the trials that others have told the study since, one among them that was interrupted after its measurement."""
         for trial in self.study.get_trials(deepcopy=False):
-            if trial.number not in self._numbers and trial.state.is_finished() and "tried" in trial.user_attrs:
+            if trial.number not in self._numbers and "tried" in trial.user_attrs:
                 self._numbers.add(trial.number)
                 one = _tried(trial.user_attrs["tried"])
                 self.tried.append(one)
@@ -200,11 +200,12 @@ class Search:
         return self.task.value(plan), False
 
     def _keep(self, one: Tried, trial: optuna.Trial) -> None:
-        self.tried.append(one)
-        self._numbers.add(trial.number)
-        self._by_plan.setdefault(one.plan, one)
+        """In the storage first: what is in the record must be there too, whenever a signal comes."""
         told = {name: value for name, value in vars(one).items() if name != "plan"}
         trial.set_user_attr("tried", {**told, "value": repr(one.value), "plan": one.plan.to_json()})
+        self._numbers.add(trial.number)
+        self.tried.append(one)
+        self._by_plan.setdefault(one.plan, one)
         if self._told is not None:
             self._told(one)
 
