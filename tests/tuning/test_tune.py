@@ -127,9 +127,10 @@ def test_what_was_measured_is_there_wherever_a_signal_comes(where, tmp_path, mon
             raise KeyboardInterrupt
         return real(self, *given, **options)
 
-    with monkeypatch.context() as patched, pytest.raises(TuningInterrupted) as caught:
+    with monkeypatch.context() as patched:
         patched.setattr(study, where, interrupted)
-        tune(plane(), 5, tuner=shifting, storage=storage, **SMALL)
+        with pytest.raises(TuningInterrupted) as caught:
+            tune(plane(), 5, tuner=shifting, storage=storage, **SMALL)
     found = [one[:4] for one in caught.value.record.tried]
     assert len(found) == (4 if where == "tell" else 3)
     rest = tune(plane(), 5, tuner=shifting, storage=storage, **SMALL)
