@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import accuracy, overhead, precision, tuned
+from benchmarks import accuracy, overhead, precision, tuned, tuners
 from benchmarks.machine import facts, load
 from benchmarks.page import write_page
 from benchmarks.screen import show
@@ -23,6 +23,7 @@ PARTS = {
     "overhead": overhead.measure,
     "precision": precision.measure,
     "tuned": tuned.measure,
+    "tuners": tuners.measure,
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import tables
+from benchmarks import tables, tuned_tables
 from benchmarks.tables import Table
 
 HEAD = """# Benchmarks
@@ -84,6 +84,17 @@ training, which tuned nothing: plans are tuned to the ends of the network's own 
 """
 
 
+TUNERS = """## Every tuner at equal seconds
+
+Each tuner of Urn has {mixture[0]:g} seconds on the mixture and {network[0]:g} on the network, untuned plans and reference among
+them, and {mixture[1]:,} or {network[1]:,} training starts, the same for all; RMS is over {starts:,} starts that none has seen.
+The mixture is judged by exact ends, the network that Urn ships by the ends of its own fine trajectories. *(untuned)*: nothing
+better was found, and the best untuned plan was returned. Some end before their time, some are made for data or networks of
+other kinds, and more seconds change the order.
+
+"""
+
+
 def write_page(path: Path, result: dict[str, Any]) -> None:
     """Put a result's section in the page, keeping the others as they stand."""
     kinds: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -91,6 +102,7 @@ def write_page(path: Path, result: dict[str, Any]) -> None:
         "overhead": overhead_section,
         "precision": precision_section,
         "tuned": tuned_section,
+        "tuners": tuners_section,
     }
     before = path.read_text() if path.exists() else ""
     sections = {kind: _between(before, kind) for kind in kinds}
@@ -139,8 +151,18 @@ def precision_section(result: dict[str, Any]) -> str:
 
 def tuned_section(result: dict[str, Any]) -> str:
     """The tuned part as Markdown."""
-    made = (tables.tuned, tables.overfitting, tables.tuned_half, tables.tuned_digits, tables.searched)
-    return TUNED.format(starts=result["starts"]) + _where(result) + "".join(markdown(one(result)) for one in made)
+    return (
+        TUNED.format(starts=result["starts"])
+        + _where(result)
+        + "".join(markdown(one(result)) for one in tuned_tables.TUNED)
+    )
+
+
+def tuners_section(result: dict[str, Any]) -> str:
+    """The tuners' part as Markdown."""
+    mixture, network = zip(result["limits"].values(), result["training"].values(), strict=True)
+    text = TUNERS.format(mixture=mixture, network=network, starts=result["starts"])
+    return text + _where(result) + "".join(map(markdown, tuned_tables.tuners(result)))
 
 
 def markdown(table: Table) -> str:

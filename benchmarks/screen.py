@@ -7,7 +7,7 @@ from typing import Any
 import rich.table
 from rich.console import Console
 
-from benchmarks import tables
+from benchmarks import tables, tuned_tables
 
 
 def show(result: dict[str, Any], console: Console) -> None:
@@ -19,8 +19,9 @@ def show(result: dict[str, Any], console: Console) -> None:
     elif result["kind"] == "precision":
         found = [tables.precision(result, name) for name in ("bfloat16", "float16")]
     elif result["kind"] == "tuned":
-        found = [tables.tuned(result), tables.overfitting(result), tables.tuned_half(result)]
-        found += [tables.tuned_digits(result), tables.searched(result)]
+        found = [one(result) for one in tuned_tables.TUNED]
+    elif result["kind"] == "tuners":
+        found = tuned_tables.tuners(result)
     else:
         shapes = list(dict.fromkeys(tuple(row["shape"]) for row in result["rows"]))
         found = [

@@ -47,7 +47,7 @@ def measure(quick: bool = False, say: Say = print) -> dict[str, Any]:
     """Run the benchmark; everything that the page shows, as JSON values."""
     whole = course(64 if quick else 1024)
     budgets = (5,) if quick else BUDGETS
-    limit = 6.0 if quick else SECONDS
+    limit = 3.0 if quick else SECONDS
     rows = [mixture_row(budget, whole, limit, quick, say) for budget in budgets]
     return {
         "kind": "tuned",
@@ -68,7 +68,8 @@ def mixture_row(budget: int, whole: Course, limit: float, quick: bool, say: Say)
     model = mixture().model(PROCESS, "epsilon")
     starts = 64 if quick else STARTS[budget]
     tuned, seconds = timed(model, budget, starts=starts, held_out=64 if quick else 1024, seconds=limit)
-    frugal, frugal_seconds = timed(model, budget, held_out=64, **FRUGAL)
+    few = {**FRUGAL, "evaluations": 15_000} if quick else FRUGAL
+    frugal, frugal_seconds = timed(model, budget, held_out=64, **few)
     untuned = plan_of(tuned.record.untuned.label, budget)
     plans = {"Urn, untuned": untuned, "Urn, frugal": frugal.plan, "Urn, tuned": tuned.plan}
     costs = {"Urn, frugal": (frugal, frugal_seconds), "Urn, tuned": (tuned, seconds)}
@@ -149,7 +150,7 @@ def overfitting(whole: Course, quick: bool, say: Say, budget: int = 8) -> list[d
     lines = []
     for count in (16,) if quick else (64, 256, 1024, 4096):
         plan, record = urn.tune(
-            mixture().model(PROCESS, "epsilon"), budget, starts=count, held_out=64, seconds=4.0 if quick else 35.0
+            mixture().model(PROCESS, "epsilon"), budget, starts=count, held_out=64, seconds=2.0 if quick else 35.0
         )
         train, errors = record.tuned.train, distances(run(plan, whole.starts), whole.clean)
         lines.append(
@@ -202,18 +203,18 @@ def digits_rows(quick: bool, say: Say) -> dict[str, Any]:
     gains: list[dict[str, Any]] = []
     for budget in (5,) if quick else (5, 10):
         samples = {"diffusers, best": best_on_digits(budget, starts, test, quick)}
-        given = torch.arange(64 if quick else 512) % 10
+        given = torch.arange(32 if quick else 512) % 10
         half = len(given) // 2
         settings: dict[str, Any] = {"starts": half, "held_out": half, "conditioning": {"label": given}}
         kept: dict[str, urn.Plan] = {}
 
         def times_of_unipc(search: Search, budget: int = budget, kept: dict[str, urn.Plan] = kept) -> None:
             plain = plan_within(VP.linear(), "unipc_3", budget, "lambda")
-            found = fit_grid(search, plain, "unipc_3, lambda", Settings(iterations=3 if quick else 12, part=64))
+            found = fit_grid(search, plain, "unipc_3, lambda", Settings(iterations=1 if quick else 12, part=64))
             kept.update({"UniPC": plain, "UniPC, searched times": plain if found is None else found})
 
         urn.tune(digits_model(), budget, tuner=Tuner(times_of_unipc, "unipc times", "", paired=True), **settings)
-        tuned, record = urn.tune(digits_model(), budget, seconds=10.0 if quick else 50.0, **settings)
+        tuned, record = urn.tune(digits_model(), budget, seconds=3.0 if quick else 50.0, **settings)
         kept["Urn, untuned"], kept["Urn, tuned"] = plan_of(record.untuned.label, budget, VP.linear()), tuned
         for name, plan in kept.items():
             with torch.no_grad():

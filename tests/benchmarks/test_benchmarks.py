@@ -5,6 +5,7 @@ No test here looks at a time.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ pytest.importorskip("sklearn")
 
 import urn
 from benchmarks import __main__ as command
-from benchmarks import accuracy, overhead, page, peers, plans, tables
+from benchmarks import accuracy, overhead, page, peers, plans, tables, tuned_tables, tuners
 from benchmarks.course import CLEAN, PROCESS, SMALLEST, Network, NotPossibleError, checks, course, distances, rms
 from benchmarks.drive import time_of
 from benchmarks.kernels import count_kernels
@@ -31,7 +32,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     before = command.PAGE.read_text() if command.PAGE.exists() else None
     assert command.main(["--quick", "--json", str(folder)]) == 0
     assert (command.PAGE.read_text() if command.PAGE.exists() else None) == before
-    return {part: json.loads((folder / f"{part}.json").read_text()) for part in ("accuracy", "overhead")}
+    return {part: json.loads((folder / f"{part}.json").read_text()) for part in command.PARTS}
 
 
 # --- what is measured ------------------------------------------------------------------------------------------------
@@ -290,6 +291,23 @@ def test_the_headline_is_the_choices(quick: dict[str, dict[str, Any]]) -> None:
         assert row[0] == str(budget)
         assert row[3] == tables.number(ours["rms"])
         assert row[5] == tables.interval(ours["over"]["any"])
+
+
+def test_quick_records_of_tuned_plans_and_tuners(quick: dict[str, dict[str, Any]]) -> None:
+    """Untuned is once its own ratio; a table a problem, the best first; every row as wide as its header."""
+    rows = quick["tuners"]["rows"]
+    assert {(row["problem"], row["tuner"]) for row in rows} == set(itertools.product(tuners.BUDGETS, tuners.QUICK))
+    for row in rows:
+        assert (row["over"]["ratio"], row["returned"]) == (1, "untuned")
+    refused = {"problem": "mixture", "budget": 5, "tuner": "new", "refused": "no"}
+    made = tuned_tables.tuners({**quick["tuners"], "rows": [refused, *rows]})
+    assert made[0].rows[-1][:2] == ("new", "refused: no")
+    made += [one(quick["tuned"]) for one in tuned_tables.TUNED]
+    assert all(len(row) == len(table.header) for table in made for row in table.rows)
+    assert all(table.rows for table in made)
+    assert "40 seconds on the mixture and 60 on the network" in page.tuners_section(quick["tuners"])
+    line = next(one for one in quick["tuned"]["rows"][0]["lines"] if one["name"] == "Urn, tuned")
+    assert set(line["over"]) == {"diffusers, by its settings", "diffusers, any way"}
 
 
 def test_a_shared_machine_is_named_on_the_page(quick: dict[str, dict[str, Any]]) -> None:
