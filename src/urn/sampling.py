@@ -57,6 +57,7 @@ def sample(
     seeds: Sequence[int] | None = None,
     start: Any = None,
     inputs: Mapping[str, Any] | None = None,
+    models: Mapping[str, Model] | None = None,
     steps: int | None = None,
     grid: GridLike | None = None,
     final: str | None = None,
@@ -81,6 +82,8 @@ def sample(
         start: the state at the plan's first node, (B, *S), instead of noise of the process's prior std; it sets dtype
             and device. A NumPy or JAX array does too, where the network takes such: so are the samples then.
         inputs: the plan's other inputs by name, (B, *S) each: {"y": degraded} on a process with a side input.
+        models: the further models that a plan's calls name, of the same process: {"skip": urn.Model(...)} for one with skipped
+            blocks. `model` is the plan's "main".
         noise: "seeded"; "brownian", where coarse and fine grids share one path; "fast", the device's own generator, which
             makes a sample depend on its batch; `urn.noise.CorrelatedNoise` along the times of series; `urn.noise.GraphNoise`
             for undirected graphs; or a source of your own. The start is drawn from it too.
@@ -104,7 +107,7 @@ def sample(
     Example:
         >>> x = sample(model, "unipc", shape=(64, 1, 8, 8), steps=8, seed=0)
     """
-    _check_kinds(model, device, conditioning, watch)
+    _check_kinds(model, models, device, conditioning, watch)
     if not isinstance(plan, Rows):
         plan = compile_plan(plan, model.process, steps, grid, final=final, **options)
     elif given := [*options, *(n for n, v in (("steps", steps), ("grid", grid), ("final", final)) if v is not None)]:
@@ -125,7 +128,8 @@ def sample(
         noise.check(size, model.outputs[0])
     probe = first_look(model) if _starts_from_white_noise(plan, model, noise) else None  # it knows no other law of x
     looked_at = model if probe is None else replace(model, net=probe)
-    job = _Job(looked_at, plan, all_seeds, start, given_inputs, like, noise, conditioning or {})
+    by_name = {"main": looked_at, **(models or {})}
+    job = _Job(by_name, plan, all_seeds, start, given_inputs, like, noise, conditioning or {})
     with torch.set_grad_enabled(gradients):
         samples = _run(job, batch, progress, watch)
     if probe is not None and probe.notes:
@@ -137,7 +141,7 @@ def sample(
 class _Job:
     """All that determines the samples; any part of them can be drawn, and drawn again."""
 
-    model: Model
+    models: Mapping[str, Model]
     plan: Rows
     seeds: tuple[int, ...]
     start: Any
@@ -164,7 +168,7 @@ class _Job:
             name: value[part] if library(value) and value.shape[:1] == (len(self.seeds),) else value
             for name, value in self.conditioning.items()
         }
-        return execute(self.plan, self.model, inputs, source, conditioning=split, watch=watch)["x"]
+        return execute(self.plan, self.models, inputs, source, conditioning=split, watch=watch)["x"]
 
 
 def _run(job: _Job, batch: int, progress: bool, watch: Watch | None) -> Any:
@@ -173,7 +177,7 @@ def _run(job: _Job, batch: int, progress: bool, watch: Watch | None) -> Any:
     finished: list[Any] = []
     with progress_bar(progress, calls * -(-count // batch)) as bar:
         if bar is not None:
-            job = replace(job, model=job.model.telling(bar.update))
+            job = replace(job, models={name: model.telling(bar.update) for name, model in job.models.items()})
         for first in range(0, count, batch):
             part = slice(first, min(first + batch, count))
             try:
@@ -206,10 +210,17 @@ def _blame(job: _Job, part: slice, good: Tensor) -> str:
     )
 
 
-def _check_kinds(model: Any, device: Any, conditioning: Any, watch: Any) -> None:
+def _check_kinds(model: Any, models: Any, device: Any, conditioning: Any, watch: Any) -> None:
     """Refuse arguments that are not of their kind, by name."""
     if not isinstance(model, Model):
         raise ValueError(f"model={model!r} must be a Model: urn.Model(net, process, predicts=...)")
+    if models is not None and not isinstance(models, Mapping):
+        raise ValueError(f"models={models!r} must be a mapping of names to Models")
+    for name, other in (models or {}).items():
+        if name == "main" or not isinstance(other, Model):
+            raise ValueError(
+                f"models[{name!r}]={other!r} must be a Model under another name than 'main', which is `model`"
+            )
     try:
         torch.device(device)
     except (RuntimeError, TypeError) as error:

@@ -440,6 +440,11 @@ def test_what_cannot_be_honoured_is_refused():
     snr = made("DDIM", rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False)
     with pytest.raises(urn.PlanError, match="gives no finite"):
         UrnScheduler.from_config(snr.config, method="dpmpp_2m").set_timesteps(4)
+    two = UrnScheduler.from_config(
+        made("DDIM").config, method="usf", options={"models": ("main", "main", "thin", "thin")}
+    )
+    with pytest.raises(urn.PlanError, match="it calls thin beside the pipeline's network, which alone is 'main'"):
+        two.set_timesteps(4)
     with pytest.raises(urn.PlanError, match="set churn to 0"):
         UrnScheduler.from_config(made("DDIM").config, method="edm", options={"s_churn": 5.0}).set_timesteps(4)
 

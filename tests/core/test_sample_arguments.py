@@ -41,6 +41,9 @@ UP = urn.compile_plan("ddim", FLOW, grid=[0.0, 0.5, 1.0])
     [
         ({"model": Net()}, "model=<.*Net object.*> must be a Model: urn.Model"),
         ({"model": None}, "model=None must be a Model"),
+        ({"models": model()}, "models=Model.* must be a mapping of names to Models"),
+        ({"models": {"main": model()}}, r"models\['main'\]=.* must be a Model under another name than 'main'"),
+        ({"models": {"thin": Net()}}, r"models\['thin'\]=<.*Net object.*> must be a Model"),
         ({"plan": "dimm"}, "method='dimm' is unknown; did you mean .*ddim"),
         ({"plan": 3}, "method=3 must be a name in urn.METHODS, a Method, or a generator function"),
         ({"plan": None}, "method=None must be"),

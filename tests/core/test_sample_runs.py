@@ -216,3 +216,23 @@ def test_gradients_are_kept_only_when_asked_for() -> None:
     moved = [urn.Model(lambda x, t, w=w: w * x, urn.VP.linear(), shape=(2,)) for w in (0.299, 0.301)]
     low, high = (float(urn.sample(one, "ddim", steps=3).sum()) for one in moved)
     assert float(slope) == pytest.approx((high - low) / 0.002, rel=1e-3)
+
+
+# --- a plan that calls several models ---------------------------------------------------------------------------------
+
+
+def test_every_call_goes_to_the_model_that_it_names():
+    """Two networks in turn: the samples of a network that looks at the time itself, in parts and with a bar as well."""
+
+    def either(x, t):
+        return x * (0.5 if float(t[0]) in (1.0, 0.5) else 0.3)
+
+    times = [1.0, 0.75, 0.5, 0.25, 0.0]
+    plan_of_two = urn.compile_plan("usf", FLOW, grid=times, models=("main", "other", "main", "other"))
+    both = urn.compile_plan("usf", FLOW, grid=times)
+    other = {"other": model(lambda x, t: x * 0.3)}
+    found = sample(model(), plan_of_two, (5, 3), models=other)
+    assert torch.equal(found, sample(model(either), both, (5, 3)))
+    assert torch.equal(found, sample(model(), plan_of_two, (5, 3), models=other, batch_size=2, progress=True))
+    with pytest.raises(urn.PlanError, match="the plan calls model 'other'; given: main"):
+        sample(model(), plan_of_two, (5, 3))

@@ -5,7 +5,8 @@ asks, the whole network or one with blocks skipped; a plan may then have `extra`
 more than the budget. The figure is that of few generated samples, the training starts; how far it is from that of the
 held-out ones is in the record. The paper's figure is FID.
 
-Skipped blocks: `urn.nets.skippable(model, ["up_block", ...])` gives variants of a network.
+Skipped blocks: `urn.nets.skippable(model, ["up_block", ...])` gives variants of a network. The plan found calls them by name:
+`urn.sample(model, plan, models={name: variant for name, (variant, _) in variants.items()})`.
 
 Source: Li, Li, Zheng, Wu, Xiao, Wang, Zheng, Pan, Chao, Ji 2023, AutoDiffusion: Training-Free Optimization of Time Steps and
 Architectures for Automated Diffusion Model Acceleration, arXiv 2309.10438, sections 3.2 to 3.4.
