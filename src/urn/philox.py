@@ -24,10 +24,8 @@ MASK = 0xFFFFFFFF
 MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
 WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 CHUNK = 1 << 16  # words at once on a CPU: what is made of them then stays near it
-MANY, FEW = (
-    64,
-    256,
-)  # counters a sample, or samples, for which NumPy's generator, row by row, is faster than torch's integers
+# with so many counters a sample, or so few samples, NumPy's generator, row by row, is faster than torch's integers
+MANY, FEW = 64, 256
 
 _OF_THREAD = threading.local()  # NumPy's generator, set to a counter and key before each use
 
