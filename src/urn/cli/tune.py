@@ -73,7 +73,7 @@ def tune_command(
     killed goes on when the same command is given again.
     """
     import urn
-    from urn.tuning import TuningInterrupted, plot
+    from urn.tuning import TuningError, TuningInterrupted, plot
 
     budgets = _budgets(steps)
     on = None if process is None else read_process(process)
@@ -99,15 +99,19 @@ def tune_command(
                     evaluations=evaluations,
                     seconds=seconds,
                     storage=None if storage == "none" else storage,
-                    study=study
+                    study=_study(study, calls, budgets)
                     or f"{model} {on or opened.process} {tuner} {objective.value} {calls} calls seed {seed}",
                     dtype=getattr(torch, dtype.value),
                     progress=sys.stderr.isatty(),
                     **read_options(option or ()),
                 )
             except TuningInterrupted as stopped:
-                _say_interrupted(stopped, model, calls, out, storage)
+                _say_interrupted(stopped, calls, out, storage)
                 raise typer.Exit(130) from None
+            except TuningError as error:
+                if error.plan is not None:
+                    say(f"the best plan so far: {_save_stopped(error, calls, out)}", stderr=True)
+                raise
         one = one._replace(record=replace(one.record, model=model, command=_command()))
         found.append(one)
         show_plan(one.plan, PLAN_LINES)
@@ -208,13 +212,28 @@ def _terminated() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _say_interrupted(stopped: Any, model: str, calls: int, out: Path, storage: str) -> None:
+def _study(name: str | None, calls: int, budgets: list[int]) -> str | None:
+    """A study is of one budget."""
+    return name if name is None or len(budgets) == 1 else f"{name}, {calls} calls"
+
+
+def _save_stopped(stopped: Any, calls: int, out: Path) -> Path:
+    """The plan of a search that ended early, with its record where it was judged."""
     from urn.tuning import Tuned
 
+    path = out / f"interrupted-{calls}.json"
+    if stopped.record is not None:
+        return Tuned(stopped.plan, stopped.record).save(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(stopped.plan.to_json() + "\n")
+    return path
+
+
+def _say_interrupted(stopped: Any, calls: int, out: Path, storage: str) -> None:
     say("interrupted", "yellow", stderr=True)
     if stopped.plan is not None:
-        path = Tuned(stopped.plan, stopped.record).save(out / f"interrupted-{calls}.json")
-        say(f"{stopped.record}\nthe best plan so far: {path}", stderr=True)
+        said = stopped.record or "not judged on held-out starts"
+        say(f"{said}\nthe best plan so far: {_save_stopped(stopped, calls, out)}", stderr=True)
     if storage != "none":
         say("the same command goes on from here", stderr=True)
 

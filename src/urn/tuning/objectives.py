@@ -97,7 +97,7 @@ class ToData:
         held_out: (M, *S), other data for the held-out starts; then all of `data` is for training.
 
     Raises:
-        ValueError: an unknown metric, fewer than 8 data, or held-out data of another shape.
+        ValueError: an unknown metric, fewer than 8 data or not finite ones, or held-out data of another shape.
     """
 
     data: Tensor
@@ -114,6 +114,8 @@ class ToData:
             if not isinstance(value, Tensor) or value.ndim < 2 or len(value) < 8 or not value.is_floating_point():
                 what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise ValueError(f"{name}: {what}; a floating-point tensor (N, *S) of at least 8 data is needed")
+            if not bool(torch.isfinite(value).all()):
+                raise ValueError(f"{name}: {int((~torch.isfinite(value)).sum())} of its numbers are nan or infinite")
         if self.held_out is not None and self.held_out.shape[1:] != self.data.shape[1:]:
             raise ValueError(f"held_out: {tuple(self.held_out.shape)} is not like data, {tuple(self.data.shape)}")
 

@@ -49,6 +49,10 @@ def surrogate(
     task, chosen = search.task, find_tuner(inner)
     if chosen.name == "surrogate":
         raise ValueError("inner='surrogate' must be another tuner")
+    if chosen.paired and not task.objective.paired:
+        raise ValueError(
+            f"inner={inner!r} needs objective='reference'; {task.objective.name} has no error for every start"
+        )
     chosen.check_options(options or {})
     conditioning = dict(task.train.first(samples).conditioning)
     drawn = min(samples, len(task.train))
