@@ -116,3 +116,17 @@ def test_a_surrogate_has_no_reference_where_the_search_has_none():
     data = urn.sample(plane(), "ddim", shape=(128, 2), steps=20, seed=9)  # half as many as there are starts
     with pytest.raises(ValueError, match="inner='coefficients' needs objective='reference'"):
         tune(plane(), 4, tuner="surrogate", inner="coefficients", components=3, data=data, **SMALL)
+
+
+def test_a_kept_reference_is_run_once_for_searches_from_the_same_starts():
+    goal, plain = ToReference(calls=60, kept={}), ToReference(calls=60)
+    assert goal == plain
+    assert hash(goal) == hash(plain)
+    records = [tune(plane(), calls, objective=goal, tuner="untuned", **SMALL).record for calls in (4, 5)]
+    apart = [tune(plane(), calls, objective=plain, tuner="untuned", **SMALL).record for calls in (4, 5)]
+    assert [one.untuned for one in records] == [one.untuned for one in apart]
+    saved = [two.evaluations - one.evaluations for one, two in zip(records, apart, strict=True)]
+    assert saved == [0, 60 * 64]
+    options = {"inner": "untuned", "components": 3, "samples": 64}
+    one, two = (tune(plane(), 4, objective=of, tuner="surrogate", **options, **SMALL).record for of in (goal, plain))
+    assert one.notes == two.notes  # the mixture has a reference of its own

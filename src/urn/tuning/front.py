@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def tune(
     if chosen.gradients and isinstance(model, Model):
         check_times_move(model)
     if isinstance(model, Model) and model.integer_times and isinstance(goal, ToReference) and goal.plan is None:
-        goal = ToReference(plan=plan_within(model.process, "dpmpp_3m", goal.calls, "trailing"))
+        goal = replace(goal, plan=plan_within(model.process, "dpmpp_3m", goal.calls, "trailing"))
     _check(model, steps, starts, held_out, goal, seeded or {}, trials, evaluations, seconds, batch_size, dtype, device)
     if chosen.paired and not goal.paired:
         raise ValueError(
@@ -139,7 +140,7 @@ def tune(
             seconds=seconds,
             told=None
             if bar is None
-            else lambda one: (bar.update(), bar.set_postfix_str(f"{one.value:.4g} {one.label}")),
+            else (lambda one: (bar.update(), bar.set_postfix_str(f"{one.value:.4g} {one.label}"))),
         )
         try:
             _try_untuned(search, seeded or {}, model.integer_times)

@@ -58,6 +58,7 @@ class ToReference:
     Attributes:
         calls: model calls of the reference, a third-order plan on the process's default grid.
         plan: or the reference itself.
+        kept: a dict in which the ends are kept, for several searches of one model from the same starts; by default none.
 
     Raises:
         ValueError: fewer than 3 calls, or a reference that draws noise.
@@ -65,6 +66,7 @@ class ToReference:
 
     calls: int = 200
     plan: Plan | None = None
+    kept: dict[bool, Tensor] | None = field(default=None, repr=False, compare=False)
     name: str = field(default="RMS distance to the reference", init=False)
     paired: bool = field(default=True, init=False)
 
@@ -80,7 +82,11 @@ class ToReference:
 
     def target(self, run: Run, process: Process, held_out: bool) -> Tensor:
         """The reference's ends."""
-        return run(self.reference(process))
+        if self.kept is None:
+            return run(self.reference(process))
+        if held_out not in self.kept:
+            self.kept[held_out] = run(self.reference(process))
+        return self.kept[held_out]
 
     def value(self, samples: Tensor, target: Tensor | None) -> Tensor:
         """The RMS distance, differentiable in the samples."""
