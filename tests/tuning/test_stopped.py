@@ -8,10 +8,13 @@ import math
 import time
 
 import pytest
+import torch
 from tuning_models import PROCESS, SMALL, plane, shifting
 
 import urn
-from urn.tuning import ToReference, TuningError, TuningInterrupted, plan_within, tune, tuner
+from urn.tuning import Task, ToReference, TuningError, TuningInterrupted, plan_within, tune, tuner
+from urn.tuning.task import make_starts
+from urn.tuning.trajectories import fine_states, starting_states
 
 
 def test_a_search_killed_among_the_untuned_plans_measures_the_rest_of_them(tmp_path, monkeypatch):
@@ -130,3 +133,27 @@ def test_a_kept_reference_is_run_once_for_searches_from_the_same_starts():
     options = {"inner": "untuned", "components": 3, "samples": 64}
     one, two = (tune(plane(), 4, objective=of, tuner="surrogate", **options, **SMALL).record for of in (goal, plain))
     assert one.notes == two.notes  # the mixture has a reference of its own
+
+
+@pytest.mark.parametrize("name", ["dc_solver", "iia"])
+def test_tuners_that_follow_a_fine_trajectory_show_integers_to_a_network_that_takes_them(name):
+    table = urn.VP.from_betas(torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64))
+    whole = dataclasses.replace(plane(table), integer_times=True)
+    record = tune(whole, 4, tuner=name, **SMALL).record
+    tried = [value for label, _, value, *_ in record.tried if "fitted" in label or "compensated" in label]
+    assert tried
+    assert min(tried) < math.inf
+
+
+def test_the_fine_trajectory_of_integers_is_the_fine_trajectory():
+    table = urn.VP.from_betas(torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64))
+    seeds, times = urn.sample_seeds(0, 32), urn.compile_plan("ddim", table, 6, "trailing").times
+    given = torch.tensor(times, dtype=torch.float64)
+    ends = []
+    for model in (plane(table), dataclasses.replace(plane(table), integer_times=True)):
+        starts = make_starts(model, seeds, {}, False, torch.float64, "cpu")
+        task = Task(model, 6, ToReference(), starts, starts)
+        x = starting_states(table, float(given[0]), starts)
+        ends.append(fine_states(task, given, x, starts, parts=12))
+    for one, two in zip(*ends, strict=True):
+        assert float((one - two).square().mean().sqrt()) < 0.01
