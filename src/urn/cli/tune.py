@@ -73,7 +73,7 @@ def tune_command(
     killed goes on when the same command is given again.
     """
     import urn
-    from urn.tuning import TuningInterrupted, plot
+    from urn.tuning import ToReference, TuningError, TuningInterrupted, plot
 
     budgets = _budgets(steps)
     on = None if process is None else read_process(process)
@@ -81,6 +81,7 @@ def tune_command(
     classes = class_count(model, opened)
     labels = {"label": torch.arange(starts + held_out) % classes} if classes else None
     data = None if objective is ObjectiveName.reference else _data(model, opened)
+    goal = ToReference(kept={}) if data is None else objective.value  # the reference is run once for all budgets
     found = []
     for calls in budgets:
         with _terminated():
@@ -89,7 +90,7 @@ def tune_command(
                     opened,
                     calls,
                     tuner=tuner,
-                    objective=None if data is None else objective.value,
+                    objective=goal,
                     data=data,
                     starts=starts,
                     held_out=held_out,
@@ -99,15 +100,19 @@ def tune_command(
                     evaluations=evaluations,
                     seconds=seconds,
                     storage=None if storage == "none" else storage,
-                    study=study
+                    study=_study(study, calls, budgets)
                     or f"{model} {on or opened.process} {tuner} {objective.value} {calls} calls seed {seed}",
                     dtype=getattr(torch, dtype.value),
                     progress=sys.stderr.isatty(),
                     **read_options(option or ()),
                 )
             except TuningInterrupted as stopped:
-                _say_interrupted(stopped, model, calls, out, storage)
+                _say_interrupted(stopped, calls, out, storage)
                 raise typer.Exit(130) from None
+            except TuningError as error:
+                if error.plan is not None:
+                    say(f"the best plan so far: {_save_stopped(error, calls, out)}", stderr=True)
+                raise
         one = one._replace(record=replace(one.record, model=model, command=_command()))
         found.append(one)
         show_plan(one.plan, PLAN_LINES)
@@ -118,7 +123,7 @@ def tune_command(
         say(f"\nwritten: {path}; draw by it: urn sample {shlex.quote(model)} --plan {path}, or in Python", "dim")
         say(f'    x = urn.sample(model, urn.tuning.load("{path}").plan, shape=(64, *model.shape), seed=1)\n')
     records = [one.record for one in found]
-    picture = plot.draw(records, list(_ladder(opened, records, labels, dtype)), out / "tune.png")
+    picture = plot.draw(records, list(_ladder(opened, records, goal, labels, dtype)), out / "tune.png")
     say(f"plot: {picture}")
 
 
@@ -208,13 +213,28 @@ def _terminated() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _say_interrupted(stopped: Any, model: str, calls: int, out: Path, storage: str) -> None:
+def _study(name: str | None, calls: int, budgets: list[int]) -> str | None:
+    """A study is of one budget."""
+    return name if name is None or len(budgets) == 1 else f"{name}, {calls} calls"
+
+
+def _save_stopped(stopped: Any, calls: int, out: Path) -> Path:
+    """The plan of a search that ended early, with its record where it was judged."""
     from urn.tuning import Tuned
 
+    path = out / f"interrupted-{calls}.json"
+    if stopped.record is not None:
+        return Tuned(stopped.plan, stopped.record).save(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(stopped.plan.to_json() + "\n")
+    return path
+
+
+def _say_interrupted(stopped: Any, calls: int, out: Path, storage: str) -> None:
     say("interrupted", "yellow", stderr=True)
     if stopped.plan is not None:
-        path = Tuned(stopped.plan, stopped.record).save(out / f"interrupted-{calls}.json")
-        say(f"{stopped.record}\nthe best plan so far: {path}", stderr=True)
+        said = stopped.record or "not judged on held-out starts"
+        say(f"{said}\nthe best plan so far: {_save_stopped(stopped, calls, out)}", stderr=True)
     if storage != "none":
         say("the same command goes on from here", stderr=True)
 
@@ -231,18 +251,18 @@ def _table(record: Any) -> Table:
     return table
 
 
-def _ladder(model: Model, records: Any, conditioning: Any, dtype: DType) -> Iterator[tuple[str, int, float]]:
+def _ladder(model: Model, records: Any, goal: Any, conditioning: Any, dtype: DType) -> Iterator[tuple[str, int, float]]:
     """The best untuned plan's kind at other budgets, on the training starts, for the picture."""
     from urn.tuning import ToReference, plan_within
     from urn.tuning.front import starts_of
     from urn.tuning.task import Task
 
     first = records[0]
-    if first.objective != ToReference().name or first.untuned.label.count(", ") != 1:
+    if not isinstance(goal, ToReference) or first.untuned.label.count(", ") != 1:
         return
     method, grid = first.untuned.label.split(", ")
     train, judging = starts_of(model, first, conditioning or {}, getattr(torch, dtype.value))
-    task = Task(model, first.calls, ToReference(), train, judging)
+    task = Task(model, first.calls, goal, train, judging)
     for budget in sorted({max(2, round(first.calls * share)) for share in LADDER}):
         try:
             plan = plan_within(model.process, method, budget, grid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,26 @@ from urn.processes import components_of, is_between, process_to_json, with_side_
 from urn.sampling import progress_bar
 from urn.tuning.objectives import Objective, ToData, ToReference, as_objective
 from urn.tuning.record import Entry, Record, Tuned, tried_rows
+from urn.tuning.resumed import check_same
 from urn.tuning.search import CHEAP, Search, open_study
 from urn.tuning.task import Starts, Task, TuningError, check_differentiable, check_times_move, make_starts
 from urn.tuning.tuners import Tuner, find_tuner
 from urn.tuning.untuned import plan_within, untuned_plans
 
 SCREENED = 12  # untuned plans that are measured on all training starts, after a look at some
+MEASURED = "untuned plans measured"  # a study's mark
 
 
 class TuningInterrupted(KeyboardInterrupt):
     """A search was interrupted. `plan` and `record` hold the best plan so far, None where nothing was measured yet.
 
-    With a storage the search goes on from there when it is started again with the same arguments.
+    Interrupted again while the plans are judged, there is no record: `plan` is the best by the training starts. With a storage
+    the search goes on from there when it is started again with the same arguments.
     """
 
-    def __init__(self, found: Tuned | None) -> None:
+    def __init__(self, plan: Plan | None, record: Record | None) -> None:
         super().__init__("the search was interrupted")
-        self.plan: Plan | None = None if found is None else found.plan
-        self.record: Record | None = None if found is None else found.record
+        self.plan, self.record = plan, record
 
 
 def tune(
@@ -80,7 +83,8 @@ def tune(
         conditioning: keyword arguments for the network; tensors of `starts + held_out` entries are split.
         seeded: further plans to start from, by label.
         trials, evaluations, seconds: limits of the search: plans tried by the tuner; model calls times samples, those of the
-            reference and of the untuned plans included; time.
+            reference and of the untuned plans included; time, of which untuned plans take half at most. What has begun is
+            finished: the reference and the first look at untuned plans take the time they need, and judging comes after it.
         storage: where trials are kept: None for memory, a path for a SQLite file, or the address of a database that several
             machines share. A search that was killed goes on when it is started again with the same arguments.
         study: the search's name in the storage; by default made from its settings.
@@ -109,8 +113,8 @@ def tune(
     if chosen.gradients and isinstance(model, Model):
         check_times_move(model)
     if isinstance(model, Model) and model.integer_times and isinstance(goal, ToReference) and goal.plan is None:
-        goal = ToReference(plan=plan_within(model.process, "dpmpp_3m", goal.calls, "trailing"))
-    _check(model, steps, starts, held_out, goal, seeded or {}, trials, evaluations, seconds, batch_size)
+        goal = replace(goal, plan=plan_within(model.process, "dpmpp_3m", goal.calls, "trailing"))
+    _check(model, steps, starts, held_out, goal, seeded or {}, trials, evaluations, seconds, batch_size, dtype, device)
     if chosen.paired and not goal.paired:
         raise ValueError(
             f"tuner={chosen.name!r} needs objective='reference'; {goal.name} gives no error for every start"
@@ -124,6 +128,8 @@ def tune(
     settings = _settings(model, steps, chosen, options, goal, starts, seed)
     name = study or f"{chosen.name} {steps} calls {goal.name} seed {seed}"
     opened = open_study(storage, name, settings, seed)
+    if storage is not None:
+        check_same(task, opened, name)
     with progress_bar(progress, trials or 0, "plan") as bar:
         search = Search(
             task,
@@ -134,29 +140,45 @@ def tune(
             seconds=seconds,
             told=None
             if bar is None
-            else lambda one: (bar.update(), bar.set_postfix_str(f"{one.value:.4g} {one.label}")),
+            else (lambda one: (bar.update(), bar.set_postfix_str(f"{one.value:.4g} {one.label}"))),
         )
         try:
             _try_untuned(search, seeded or {}, model.integer_times)
             if not search.is_over:
                 chosen(search, **options)
+            if search.is_over and chosen.name != "untuned" and all(one.untuned for one in search.tried):
+                search.notes["limit"] = "reached before the tuner had measured a plan: nothing was tuned"
         except KeyboardInterrupt:
-            raise TuningInterrupted(_found(search, chosen, options)) from None
+            raise TuningInterrupted(*_kept(search, chosen, options)) from None
         except TuningError as error:
-            if search.tried:
-                found = _found(search, chosen, options)
-                error.plan, error.record = (None, None) if found is None else found
+            error.plan, error.record = _kept(search, chosen, options)
             raise
-    result = _found(search, chosen, options)
+        try:
+            result = _found(search, chosen, options)
+        except KeyboardInterrupt:
+            raise TuningInterrupted(search.best.plan, None) from None
+        except TuningError as error:
+            error.plan = search.best.plan
+            raise
     if result is None:
-        raise TuningError("no plan gave finite samples: is the model's process right?")
+        raise TuningError("no plan gave finite samples and a finite objective: is the model's process right?")
     return result
+
+
+def _kept(search: Search, chosen: Tuner, options: Mapping[str, Any]) -> tuple[Plan | None, Record | None]:
+    """What a search that was stopped has found; without a record where the judging is stopped too, or fails."""
+    try:
+        return _found(search, chosen, options) or (None, None)
+    except (KeyboardInterrupt, TuningError):
+        return search.best.plan, None
 
 
 def _try_untuned(search: Search, seeded: Mapping[str, Plan], whole: bool) -> None:
     """Measure the plans that the search is seeded with: all on some starts, the best on all."""
-    if any(one.untuned for one in search.tried):
-        return  # a search that goes on
+    if search.study.user_attrs.get(MEASURED):  # a search that goes on
+        for label, plan in seeded.items():
+            search.try_plan(plan, label, untuned=True)
+        return
     task = search.task
     every = [*seeded.items(), *untuned_plans(task.model.process, task.calls, whole=whole)]
     few, screened = min(CHEAP, len(task.train)), SCREENED
@@ -167,9 +189,11 @@ def _try_untuned(search: Search, seeded: Mapping[str, Plan], whole: bool) -> Non
     looked = sorted(((task.value(plan, few), place) for place, (_, plan) in enumerate(every)))
     kept = {place for _, place in looked[:screened]} | set(range(len(seeded)))
     for _, place in looked:
-        if place in kept:
+        late = search.seconds is not None and search.spent > search.seconds / 2
+        if place in kept and not (late and search.tried and place >= len(seeded)):
             label, plan = every[place]
             search.try_plan(plan, label, untuned=True)
+    search.study.set_user_attr(MEASURED, True)
 
 
 def _found(search: Search, chosen: Tuner, options: Mapping[str, Any]) -> Tuned | None:
@@ -265,6 +289,8 @@ def _check(
     evaluations: Any,
     seconds: Any,
     batch_size: Any,
+    dtype: Any,
+    device: Any,
 ) -> None:
     if not isinstance(model, Model):
         raise ValueError(f"model={model!r} must be a Model: urn.Model(net, process, predicts=...)")
@@ -284,11 +310,28 @@ def _check(
     ):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
-    if seconds is not None and not seconds > 0:
+    if seconds is not None and (not isinstance(seconds, (int, float)) or not seconds > 0):
         raise ValueError(f"seconds={seconds!r} must be positive")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype={dtype!r} must be a floating-point torch.dtype")
+    try:
+        torch.empty(1, dtype=dtype, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        raise ValueError(f"device={device!r} is none that torch has here: {str(error).splitlines()[0]}") from None
+    if isinstance(goal, ToReference) and evaluations is not None:
+        least = (goal.reference(process).nfe + steps) * starts
+        if evaluations < least:
+            raise ValueError(
+                f"evaluations={evaluations!r}: the reference and one plan from {starts} training starts take {least}; take "
+                "fewer starts, or ToReference(calls=...) with fewer calls"
+            )
     if isinstance(goal, ToData) and tuple(goal.data.shape[1:]) != model.shape:
         raise ValueError(f"data: {tuple(goal.data.shape)}; this model's samples have shape {model.shape}")
+    if not isinstance(seeded, Mapping):
+        raise ValueError(f"seeded={seeded!r} must be plans by their labels, a dict")
     for label, plan in seeded.items():
+        if not isinstance(plan, Plan):
+            raise ValueError(f"seeded[{label!r}]={plan!r} must be a Plan")
         if plan.process != process:
             raise ValueError(f"seeded[{label!r}] is for {plan.process}; the model's process is {process}")
         if plan.nfe > steps:

@@ -58,6 +58,7 @@ class ToReference:
     Attributes:
         calls: model calls of the reference, a third-order plan on the process's default grid.
         plan: or the reference itself.
+        kept: a dict in which the ends are kept, for several searches of one model from the same starts; by default none.
 
     Raises:
         ValueError: fewer than 3 calls, or a reference that draws noise.
@@ -65,6 +66,7 @@ class ToReference:
 
     calls: int = 200
     plan: Plan | None = None
+    kept: dict[bool, Tensor] | None = field(default=None, repr=False, compare=False)
     name: str = field(default="RMS distance to the reference", init=False)
     paired: bool = field(default=True, init=False)
 
@@ -80,7 +82,11 @@ class ToReference:
 
     def target(self, run: Run, process: Process, held_out: bool) -> Tensor:
         """The reference's ends."""
-        return run(self.reference(process))
+        if self.kept is None:
+            return run(self.reference(process))
+        if held_out not in self.kept:
+            self.kept[held_out] = run(self.reference(process))
+        return self.kept[held_out]
 
     def value(self, samples: Tensor, target: Tensor | None) -> Tensor:
         """The RMS distance, differentiable in the samples."""
@@ -97,7 +103,7 @@ class ToData:
         held_out: (M, *S), other data for the held-out starts; then all of `data` is for training.
 
     Raises:
-        ValueError: an unknown metric, fewer than 8 data, or held-out data of another shape.
+        ValueError: an unknown metric, fewer than 8 data or not finite ones, or held-out data of another shape.
     """
 
     data: Tensor
@@ -114,6 +120,8 @@ class ToData:
             if not isinstance(value, Tensor) or value.ndim < 2 or len(value) < 8 or not value.is_floating_point():
                 what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise ValueError(f"{name}: {what}; a floating-point tensor (N, *S) of at least 8 data is needed")
+            if not bool(torch.isfinite(value).all()):
+                raise ValueError(f"{name}: {int((~torch.isfinite(value)).sum())} of its numbers are nan or infinite")
         if self.held_out is not None and self.held_out.shape[1:] != self.data.shape[1:]:
             raise ValueError(f"held_out: {tuple(self.held_out.shape)} is not like data, {tuple(self.data.shape)}")
 

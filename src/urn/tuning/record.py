@@ -6,6 +6,7 @@ A tuned plan is a file with both: `{"format": "urn-tuned", "version": 1, "plan":
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -72,9 +73,14 @@ class Record:
 
     @property
     def gain(self) -> float:
-        """How many times smaller the returned plan's held-out figure is than the best untuned plan's."""
-        best = self.tuned if self.returned == "tuned" else self.untuned
-        return self.untuned.held_out.estimate / best.held_out.estimate
+        """How many times smaller the returned plan's held-out figure is than the best untuned plan's; nan where one of them is
+        negative, as of a reward."""
+        if self.returned == "untuned":
+            return 1.0
+        best, plain = self.tuned.held_out.estimate, self.untuned.held_out.estimate
+        if min(best, plain) < 0:
+            return math.nan
+        return plain / best if best else math.inf
 
     def __str__(self) -> str:
         from urn.tuning.text import table

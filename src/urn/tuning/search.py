@@ -263,7 +263,8 @@ def open_study(storage: str | Path | None, name: str, settings: Mapping[str, Any
             load_if_exists=True,
         )
     except Exception as error:  # whatever the database's driver raises
-        raise TuningError(f"storage={str(storage)!r} cannot be reached: {type(error).__name__}: {error}") from error
+        said = str(error).splitlines()[0]
+        raise TuningError(f"storage={str(storage)!r} cannot be reached: {type(error).__name__}: {said}") from error
     known, asked = study.user_attrs.get("settings"), json.loads(json.dumps(settings))
     if known is None:
         study.set_user_attr("settings", asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -207,14 +208,18 @@ def as_number(value: Any, name: str) -> float:
     """An objective's value as a float.
 
     Raises:
-        TuningError: it is nan, or no number.
+        TuningError: it is nan or -inf, or no number.
     """
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
-        raise TuningError(f"objective={name!r} returned {value!r}, which is not a number: {error}") from None
-    if number != number:
-        raise TuningError(f"objective={name!r} returned nan on finite samples: it must be a number, smaller is better")
+        what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        said = str(error).splitlines()[0]
+        raise TuningError(f"objective={name!r} returned {what}, which is not a number: {said}") from None
+    if number != number or number == -math.inf:
+        raise TuningError(
+            f"objective={name!r} returned {number} on finite samples: it must be a number, smaller is better"
+        )
     return number
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from urn.tuning.record import Entry, Record
 from urn.tuning.task import Figure
 
@@ -27,11 +29,13 @@ def table(record: Record) -> str:
             f"held-out starts, median {record.tuned.held_out.median:.4g} beside {record.untuned.held_out.median:.4g}, "
             f"90 % quantile {record.tuned.held_out.q90:.4g} beside {record.untuned.held_out.q90:.4g}"
         )
-    verdict = (
-        f"{record.gain:.3g} times below the best untuned plan on held-out starts"
-        if record.returned == "tuned"
-        else "no better than the best untuned plan on held-out starts, so that one is returned"
-    )
+    if record.returned == "untuned":
+        verdict = "no better than the best untuned plan on held-out starts, so that one is returned"
+    elif math.isfinite(record.gain):
+        verdict = f"{record.gain:.3g} times below the best untuned plan on held-out starts"
+    else:
+        below = record.untuned.held_out.estimate - record.tuned.held_out.estimate
+        verdict = f"{below:.4g} below the best untuned plan on held-out starts"
     notes = [f"{name}: {value}" for name, value in record.notes.items()]
     return "\n".join([*lines, *notes, verdict])
 

@@ -18,6 +18,7 @@ from urn.tuning.task import Starts, Task
 from urn.tuning.times import angle
 
 FINE = "dpm_solver_3"
+FINE_WHOLE = "dpmpp_3m"  # calls at the grid's points alone, as a network that takes integer times needs
 
 
 def remade_plan(plan: Plan, method: str | Method, **options: Any) -> Any:
@@ -70,7 +71,13 @@ def refined(process: Process, times: Tensor, parts: int) -> Tensor:
 
 
 def fine_states(task: Task, times: Tensor, x: Tensor, starts: Starts, parts: int = 4) -> list[Tensor]:
-    """States of the flow at each of some times, from x at the first: a third-order plan with `parts` steps in each interval."""
-    plan = compile_plan(FINE, task.model.process, grid=refined(task.model.process, times, parts))
+    """States of the flow at each of some times, from x at the first: a third-order plan with `parts` steps in each interval,
+    fewer where a network takes integer times and an interval has not so many."""
+    whole = task.model.integer_times
+    grid = refined(task.model.process, times, parts)
+    if whole:  # the times given as they are, and between them integers
+        inner = {t for t in grid.round().tolist() if float(times[-1]) < t < float(times[0])}
+        grid = torch.tensor(sorted(inner | set(times.tolist()), reverse=True), dtype=torch.float64)
+    plan = compile_plan(FINE_WHOLE if whole else FINE, task.model.process, grid=grid)
     found = states_at_nodes(task, plan, x, starts)
-    return [found[parts * place] for place in range(len(times))]
+    return [found[int((grid == t).nonzero()[0])] for t in times]

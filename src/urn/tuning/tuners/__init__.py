@@ -10,11 +10,19 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from urn.tuning.search import Search
+
+KINDS: tuple[tuple[type, Any, str], ...] = (  # of a default, of what may be given, and in words
+    (bool, bool, "True or False"),
+    (int, int, "an integer"),
+    (float, Real, "a number"),
+    (tuple, Iterable, "several in parentheses"),
+)
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,18 @@ class Tuner:
         return (inspect.getdoc(self.function) or "").split("\n")[0]
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        """Refuse options that it does not have."""
+        """Refuse options that it does not have, or of another kind than their defaults."""
         for name, value in options.items():
             if name not in self.defaults:
                 allowed = ", ".join(self.defaults) or "none"
                 raise ValueError(f"tuner {self.name!r} has no option {name}={value!r}; its options: {allowed}")
+            default = self.defaults[name]
+            for kind, allowed_kind, what in KINDS:
+                if isinstance(default, kind):
+                    bad = not isinstance(value, allowed_kind) or (kind is not bool and isinstance(value, bool))
+                    if bad or isinstance(value, str):
+                        raise ValueError(f"tuner {self.name!r}: {name}={value!r} must be {what}, as {default!r}")
+                    break
 
     def __call__(self, search: Search, **options: Any) -> None:
         self.function(search, **options)

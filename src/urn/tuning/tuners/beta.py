@@ -31,6 +31,7 @@ from urn.executor import execute
 from urn.grids import beta as beta_grid
 from urn.grids import rounded
 from urn.method import at_least_one
+from urn.methods import find_method
 from urn.plan import Evaluate, Plan, PlanError, Row
 from urn.prediction import as_tensor
 from urn.tuning.search import Search
@@ -56,6 +57,10 @@ def beta(search: Search, method: str | None = None, most: int = 60, fine: int = 
 
     for name, value in (("most", most), ("fine", fine), ("looked", looked)):
         at_least_one(name, value)
+    if fine < 2:
+        raise ValueError(f"fine={fine!r} must be at least 2: a change is between two predictions")
+    if method is not None:
+        find_method(method)
     chosen = method or search.best_untuned.label.split(", ")[0]
     if chosen not in METHODS and method is None:
         chosen = "ddim"  # the best is a plan of the user's own

@@ -18,6 +18,7 @@ section 4.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ from urn.compiler import compile_plan
 from urn.executor import execute
 from urn.grids import arctan
 from urn.grids.computed import cheapest
+from urn.method import number
+from urn.methods import find_method
 from urn.model import Model
 from urn.plan import Combine, Evaluate, Plan
 from urn.processes import Process
@@ -66,7 +69,13 @@ def gits(
         ValueError: a setting is out of range, or fewer candidates than calls.
     """
     check_settings(candidates=candidates, starts=starts)
-    check_positive(data_std=data_std, discounts=min(discounts))
+    check_positive(data_std=data_std)
+    if isinstance(discounts, (str, bytes)) or not isinstance(discounts, Sequence) or not discounts:
+        raise ValueError(f"discounts={discounts!r} must be some values of gamma, as (1.0, 1.15)")
+    for discount in discounts:
+        number("discounts", discount, 0, ends=False)
+    for method in methods:
+        find_method(method)
     task = search.task
     process = task.model.process
     if candidates < task.calls:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from urn.method import at_least_one
-from urn.tuning.objectives import ToData
+from urn.tuning.objectives import ToData, ToReference
 from urn.tuning.search import CHEAP, Search
 from urn.tuning.surrogate import DRAWN, FINE, rank_transfer
 from urn.tuning.surrogate import surrogate as fitted
@@ -49,6 +49,10 @@ def surrogate(
     task, chosen = search.task, find_tuner(inner)
     if chosen.name == "surrogate":
         raise ValueError("inner='surrogate' must be another tuner")
+    if chosen.paired and not task.objective.paired:
+        raise ValueError(
+            f"inner={inner!r} needs objective='reference'; {task.objective.name} has no error for every start"
+        )
     chosen.check_options(options or {})
     conditioning = dict(task.train.first(samples).conditioning)
     drawn = min(samples, len(task.train))
@@ -59,7 +63,8 @@ def surrogate(
     if task.model.integer_times:
         model = replace(model, integer_times=True)
     train, held_out = (replace(part, conditioning={}) for part in (task.train, task.held_out))
-    on_mixture = Task(model, task.calls, task.objective, train, held_out, batch=task.batch)
+    goal = replace(task.objective, kept=None) if isinstance(task.objective, ToReference) else task.objective
+    on_mixture = Task(model, task.calls, goal, train, held_out, batch=task.batch)
     if chosen.gradients:
         check_differentiable(model, on_mixture.train)
     spread = [plan for _, plan in untuned_plans(model.process, task.calls, whole=model.integer_times)][::EVERY]
