@@ -148,6 +148,22 @@ def test_improved_integration_approximation_by_its_formula(process: Any, name: s
     assert_close(urns(name, process, times, coefficients=TABLE), x, 1e-9)
 
 
+@pytest.mark.parametrize("process", [VP.linear(), urn.Flow()], ids=str)
+def test_the_last_step_to_clean_data_has_no_second_evaluation(process: Any) -> None:
+    """Heun's is with g_0 and g_2 alone there, of epsilon where rho ends at 0."""
+    alpha, sigma, _, _ = numbers(process)
+    times, predict = torch.tensor([0.8, 0.5, 0.0], dtype=torch.float64), exact(process, "epsilon")
+    x = start(process, times)
+    rho, rho_next = sigma(0.8) / alpha(0.8), sigma(0.5) / alpha(0.5)
+    carried, total, first = alpha(0.5) / alpha(0.8) * x, alpha(0.5) * (rho_next - rho), predict(x, 0.8)
+    second = predict(carried + total * first, 0.5)
+    x = carried + total * (1.02 * (first + second) / 2 + 0.4 * (second - first))
+    here = predict(x, 0.5)
+    x = alpha(0.0) / alpha(0.5) * x - alpha(0.0) * rho_next * (0.9 * here + 0.25 * (here - second))
+    made = urns("iia_heun", process, times, coefficients=((1.02, 0.4, 0.3), (0.9, 0.5, 0.25)))
+    assert_close(made, x, 1e-9)
+
+
 def test_orders_with_numbers_kept_while_the_grid_is_refined() -> None:
     """As the facts say: one with a ratio, or with a difference beside g_0 = 1."""
     process = VP.linear()

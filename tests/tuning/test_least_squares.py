@@ -85,6 +85,42 @@ def test_one_iteration_solves_what_is_linear_in_the_numbers(ridge: float) -> Non
     assert found is not None
 
 
+def test_many_iterations_come_to_the_least_of_distance_and_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mean r^2 + ridge |theta - theta_0|^2/scale^2 over what is linear in theta, from damped steps to the closed form."""
+    monkeypatch.setattr("urn.tuning.least_squares.SENSITIVE", 1e6)
+    search = search_of(4)
+    task, ridge = search.task, 0.5
+    plan = dense_plan(urn.compile_plan("dpmpp_2m", PROCESS, 4, "uniform"))
+    family = Coefficients(task, plan, times=False, rows=1)
+    family.scale = torch.tensor([1.0, 2.0, 1.0, 0.5, 1.0], dtype=torch.float64)
+    target = task.train_target
+    assert target is not None
+    J = family.derivatives(family.theta, plan, task.train)[:, :30].flatten(1)
+    first = task.run(plan, task.train) - target
+    R = torch.diag(ridge * first.square().mean(1).median() / family.scale.square())
+    expected = family.theta - torch.linalg.solve(J @ J.T / 60 + R, J @ first[:30].flatten() / 60)
+    settings = Settings(iterations=16, part=64, ridge=ridge, damping=1.0, robust=math.inf, patience=30)
+    fit(search, family, "many", settings)
+    made = Coefficients(task, search.tried[-1].plan, times=False, rows=1).theta
+    torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-7)
+    assert float((made - family.theta).norm()) > 1e-2
+
+
+def test_it_stops_when_validation_has_waited_long_enough() -> None:
+    """Twelve starts and all numbers of five calls: what is fitted soon is of no use to the four others."""
+    search = search_of(5, 16)
+    plan = dense_plan(urn.compile_plan("dpmpp_2m", PROCESS, 5, "uniform"))
+    settings = Settings(iterations=40, ridge=0.0, robust=math.inf, patience=2)
+    found = fit(search, Coefficients(search.task, plan, times=False), "patience", settings)
+    target = search.task.train_target
+    assert target is not None
+    judged = [float(_squares(search, one.plan, target)[0][12:].mean()) for one in search.tried]
+    best = judged.index(min(judged))
+    assert found == search.tried[best].plan
+    assert len(judged) == best + 1 + 2
+    assert 3 < len(judged) < 40
+
+
 def test_what_comes_back_is_best_on_the_starts_that_were_not_fitted_on() -> None:
     """And every plan on the way is better than the one before on those that were."""
     search = search_of(3)
