@@ -115,6 +115,16 @@ def test_planes_over_draws_by_brute_force() -> None:
     assert found.starts(40, 3, angle=1.2)[1].tolist() == kept[:40].tolist()
 
 
+def test_angles_of_states_that_are_parallel_or_zero_are_numbers() -> None:
+    along = normals(2, 200, 3)
+    bank = torch.cat([along, 3.7 * along, -0.3 * along, torch.zeros(1, 3, dtype=torch.float64)])
+    found = Transport(bank, torch.zeros(601, dtype=torch.float64))
+    place = torch.arange(200)
+    for other, expected in ((200 + place, 0.0), (400 + place, math.pi), (600 + 0 * place, math.pi / 2)):
+        angles = found.angles(torch.stack([place, other], 1))
+        torch.testing.assert_close(angles, torch.full_like(angles, expected), rtol=0, atol=1e-7)
+
+
 def test_one_iteration_of_adam_by_hand() -> None:
     """Its first step is the rate in each height, against the sign of (mass - 1/n); then the mean is taken off."""
     bank = torch.tensor([[2.0, 1.0], [-0.5, 0.7], [0.0, -3.0]], dtype=torch.float64)
