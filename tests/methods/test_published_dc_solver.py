@@ -16,6 +16,7 @@ from test_published_unipc import unipc_update
 import urn
 from urn.compiler import compile_plan
 from urn.methods.adams import adams_pc
+from urn.plan import Evaluate
 from urn.processes import VP
 from urn.schemes.relabelled import relabelled
 
@@ -80,6 +81,35 @@ def test_dynamic_compensation_by_its_formula(process: Any, corrected: bool) -> N
         )
     name = "dc_unipc" if corrected else "dc_dpmpp"
     assert_close(urns(name, process, times, order=2, ratios=RATIOS), x, 1e-9)
+
+
+@CONTINUOUS
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("name", ["dc_adams_pc", "dc_unipc", "dc_dpmpp"])
+def test_the_last_step_s_ratio_moves_its_newest_prediction_alone(process: Any, name: str, order: int) -> None:
+    """So the sample moves by that prediction's weight times its change, which is the polynomial's of the newest three."""
+    times, seen = bent(process, 4), []
+    plain, moved = (compiled(name, process, times, order=order, ratios=(1.0, 1.0, 1.0, r)) for r in (1.0, 0.8))
+
+    def watch(row: Any, registers: Any) -> None:
+        if isinstance(row, Evaluate):
+            seen.append((float(row.node.t), registers[{kind: out for out, kind in row.outs}["x0"]], row))
+
+    model = urn.conformance.targets.MIXTURE.model(process, "v")
+    x = torch.from_numpy(start(process, times))
+    before = urn.execute(plain, model, {"x": x}, watch=watch)["x"]
+    (t0, d0, _), (t1, d1, _), (t2, d2, last) = seen[-3:]
+    name_of = {kind: out for out, kind in last.outs}["x0"]
+    (weight,) = (weight for weight, register in plain.rows[-1].weights if register == name_of)
+    t = 0.8 * t2 + 0.2 * t1
+    change = (
+        d0 * ((t - t1) * (t - t2) / ((t0 - t1) * (t0 - t2)))
+        + d1 * ((t - t0) * (t - t2) / ((t1 - t0) * (t1 - t2)))
+        + d2 * ((t - t0) * (t - t1) / ((t2 - t0) * (t2 - t1)) - 1)
+    )
+    found = urn.execute(moved, model, {"x": x})["x"] - before
+    assert float(found.abs().max()) > 1e-5
+    torch.testing.assert_close(found, float(weight) * change, rtol=1e-7, atol=1e-12)
 
 
 def test_a_ratio_carries_its_gradient() -> None:
