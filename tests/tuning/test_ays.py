@@ -82,6 +82,22 @@ def test_draws_are_quantiles_of_equal_shares():
     np.testing.assert_allclose(density.numpy(), mass[cells] / mass.sum() * 200 / (cur - next), rtol=1e-12)
 
 
+def test_conditions_go_with_their_samples():
+    """A network that shifts its data by a label of each sample: on data shifted alike every step is as it was without."""
+    v, shift = 0.3, torch.linspace(-3, 3, 9, dtype=torch.float64)[:, None].expand(9, 2).clone()
+    x0 = normals(1, 9, 2)
+
+    def net(x, t, shift=None, scale=None):
+        moved = 0 * x if shift is None else shift
+        return moved + v * (x - moved) / (v + t[:, None] ** 2)
+
+    process = VE(0.002, 80.0)
+    model = urn.Model(net, process, "x0", shape=(2,))
+    plain, shifted = Bound(model, x0, 4), Bound(model, x0 + shift, 4, 0, {"shift": shift, "scale": torch.ones(3)})
+    shifted.variance = plain.variance
+    assert shifted.of_step(0.5, -1.0) == pytest.approx(plain.of_step(0.5, -1.0), rel=1e-9)
+
+
 class Squares:
     """Stands for a bound: the divergence of a step is the square of its length, so that even steps are best."""
 

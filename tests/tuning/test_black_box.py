@@ -126,6 +126,13 @@ def test_bands_are_rings_of_one_rounded_radius() -> None:
 
     changes = torch.stack([wave(1, 1), 2 * wave(0, 1), 5 * wave(1, 2)])[None, :, None]
     assert density(changes).tolist() == pytest.approx([0.1, 0.4, 0.5], abs=1e-9)
+    assert density(changes[:, :, 0]).tolist() == pytest.approx([0.1, 0.4, 0.5], abs=1e-9)  # images without channels
+    # what has no rows or no columns has one band, of the squares of the changes
+    row = torch.tensor([1.0, -2.0, 2.0]).double()[None, :, None, None, None]
+    assert density(row.expand(2, 3, 1, 1, 8)).tolist() == pytest.approx([1 / 9, 4 / 9, 4 / 9])
+    fine = torch.tensor([1.0, -1.0]).double().repeat(4)
+    lines = torch.stack([torch.ones(8).double(), 3 * fine])[None, :, None, None]
+    assert density(lines).tolist() == pytest.approx([0.1, 0.9])
 
 
 def test_every_band_of_frequencies_counts_the_same() -> None:

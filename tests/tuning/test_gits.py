@@ -10,13 +10,14 @@ import torch
 from searches import held_out, plane, search_on
 
 import urn
+from urn.conformance.targets import MIXTURE
 from urn.exact import Gaussian
 from urn.grids.computed import cheapest, flow_errors
 from urn.grids.step_errors import step_gains, total_variances
 from urn.noise import FastNoise
 from urn.plan import Combine, Evaluate
 from urn.processes import VE, VP, Flow
-from urn.tuning.tuners.gits import REFERENCE, flow_costs, gits
+from urn.tuning.tuners.gits import REFERENCE, flow_costs, gits, trajectory_costs
 
 VARIANCES = torch.tensor([1.0] * 4 + [0.05] * 12, dtype=torch.float64)
 
@@ -78,6 +79,16 @@ def test_costs_are_ddim_s_misses_of_the_reference_s_states(substeps):
             ddim = sigmas[j] / sigmas[i] * states[i] + (alphas[j] - alphas[i] * sigmas[j] / sigmas[i]) * x0
             expected = float((ddim - states[j]).square().sum(1).mean().sqrt() / alphas[j])
             assert float(costs[i, j]) == pytest.approx(expected, rel=1e-8), (i, j)
+
+
+def test_costs_of_a_search_are_from_its_own_starts_at_the_prior_s_std():
+    process = VE(0.002, 5.0)
+    search = search_on(MIXTURE.model(process, "v"), 5, 16)
+    times = urn.grids.arctan(process, 6, 0.5)
+    std = float(process.prior_std(times[0]))
+    assert std > 4
+    x = std * search.task.train.normals[:9]
+    assert torch.equal(trajectory_costs(search, times, 9), flow_costs(search.task.model, times, x))
 
 
 def _corrected(process, model, grid, x):
