@@ -112,6 +112,25 @@ def test_the_last_step_s_ratio_moves_its_newest_prediction_alone(process: Any, n
     torch.testing.assert_close(found, float(weight) * change, rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("name", "order", "ratios", "which"),
+    [
+        ("dc_unipc", 3, (0.9, 1.0, 1.0, 1.0), "the first of them 1"),
+        ("dc_dpmpp", 2, (1.0, 0.9, 1.0), "4 finite numbers.* the first of them 1"),
+        ("dc_unipc", 2, (1.0, 0.9, float("nan"), 1.0), "4 finite numbers"),
+        ("dc_unipc", 2, 1.0, "4 finite numbers"),
+        ("dc_adams_pc", 3, (1.0, 0.9, 1.0, 1.0), "the first 2 of them 1"),
+        ("dc_adams_pc", 2, (0.9, 1.0, 1.0, 1.0), "the first of them 1"),
+        ("dc_adams_pc", 1, (0.9, 1.0, 1.0, 1.0), "the first of them 1"),
+    ],
+)
+def test_ratios_where_there_is_nothing_to_interpolate_are_refused(
+    name: str, order: int, ratios: Any, which: str
+) -> None:
+    with pytest.raises(ValueError, match=f"ratios=.* must be .*{which}"):
+        compiled(name, VP.linear(), bent(VP.linear(), 4), order=order, ratios=ratios)
+
+
 def test_a_ratio_carries_its_gradient() -> None:
     ratios = torch.tensor(RATIOS, dtype=torch.float64, requires_grad=True)
     times = geometric(VP.linear(), 7)
