@@ -85,13 +85,15 @@ def test_a_network_without_forward_derivative_is_differentiated_by_differences(l
         def backward(ctx: Any, *grads: Any) -> Any:
             return grads[0]
 
-    def net(x: Tensor, t: Tensor, scale: Tensor | None = None) -> Tensor:
-        return exact.net(BackwardOnly.apply(x), t) * (1.0 if scale is None else scale[:, None])
+    def net(x: Tensor, t: Tensor, scale: Tensor | None = None, other: Any = None) -> Tensor:
+        return exact.net(BackwardOnly.apply(x), t) * (1.0 if scale is None else scale)
 
-    given = {"scale": torch.linspace(0.9, 1.1, 32, dtype=torch.float64)} if labelled else {}
+    given: dict[str, Any] = {}
+    if labelled:  # an entry for each start, and what is for all alike
+        given = {"scale": torch.linspace(0.9, 1.1, 64, dtype=torch.float64).reshape(32, 2), "other": torch.ones(3, 2)}
     plan = dense_plan(urn.compile_plan("dpmpp_2m", PROCESS, 4, "uniform"))
     found = []
-    for one in (net, lambda x, t, scale=None: exact.net(x, t) * (1.0 if scale is None else scale[:, None])):
+    for one in (net, lambda x, t, scale=None, other=None: exact.net(x, t) * (1.0 if scale is None else scale)):
         task = task_of(urn.Model(one, PROCESS, "v", shape=(2,)), 4)
         starts = replace(task.train, conditioning=given)
         found.append(torch.cat([J for _, _, J in jacobian(task, plan, starts)], 1))
