@@ -107,4 +107,6 @@ def test_the_gain_is_of_held_out_figures_and_one_where_the_untuned_plan_is_retur
 
 def test_a_record_keeps_infinite_figures_in_json() -> None:
     made = record()
-    assert Record.from_json(json.loads(json.dumps(made.to_json(), allow_nan=False))) == made
+    written = made.to_json()
+    assert (written["seconds"], written["options"]["limit"]) == (1.5, {"float": "inf"})
+    assert Record.from_json(json.loads(json.dumps(written, allow_nan=False))) == made
