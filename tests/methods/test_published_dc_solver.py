@@ -16,6 +16,7 @@ from test_published_unipc import unipc_update
 import urn
 from urn.compiler import compile_plan
 from urn.methods.adams import adams_pc
+from urn.plan import Evaluate
 from urn.processes import VP
 from urn.schemes.relabelled import relabelled
 
@@ -82,6 +83,54 @@ def test_dynamic_compensation_by_its_formula(process: Any, corrected: bool) -> N
     assert_close(urns(name, process, times, order=2, ratios=RATIOS), x, 1e-9)
 
 
+@CONTINUOUS
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("name", ["dc_adams_pc", "dc_unipc", "dc_dpmpp"])
+def test_the_last_step_s_ratio_moves_its_newest_prediction_alone(process: Any, name: str, order: int) -> None:
+    """So the sample moves by that prediction's weight times its change, which is the polynomial's of the newest three."""
+    times, seen = bent(process, 4), []
+    plain, moved = (compiled(name, process, times, order=order, ratios=(1.0, 1.0, 1.0, r)) for r in (1.0, 0.8))
+
+    def watch(row: Any, registers: Any) -> None:
+        if isinstance(row, Evaluate):
+            seen.append((float(row.node.t), registers[{kind: out for out, kind in row.outs}["x0"]], row))
+
+    model = urn.conformance.targets.MIXTURE.model(process, "v")
+    x = torch.from_numpy(start(process, times))
+    before = urn.execute(plain, model, {"x": x}, watch=watch)["x"]
+    (t0, d0, _), (t1, d1, _), (t2, d2, last) = seen[-3:]
+    name_of = {kind: out for out, kind in last.outs}["x0"]
+    (weight,) = (weight for weight, register in plain.rows[-1].weights if register == name_of)
+    t = 0.8 * t2 + 0.2 * t1
+    change = (
+        d0 * ((t - t1) * (t - t2) / ((t0 - t1) * (t0 - t2)))
+        + d1 * ((t - t0) * (t - t2) / ((t1 - t0) * (t1 - t2)))
+        + d2 * ((t - t0) * (t - t1) / ((t2 - t0) * (t2 - t1)) - 1)
+    )
+    found = urn.execute(moved, model, {"x": x})["x"] - before
+    assert float(found.abs().max()) > 1e-5
+    torch.testing.assert_close(found, float(weight) * change, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "ratios", "which"),
+    [
+        ("dc_unipc", 3, (0.9, 1.0, 1.0, 1.0), "the first of them 1"),
+        ("dc_dpmpp", 2, (1.0, 0.9, 1.0), "4 finite numbers.* the first of them 1"),
+        ("dc_unipc", 2, (1.0, 0.9, float("nan"), 1.0), "4 finite numbers"),
+        ("dc_unipc", 2, 1.0, "4 finite numbers"),
+        ("dc_adams_pc", 3, (1.0, 0.9, 1.0, 1.0), "the first 2 of them 1"),
+        ("dc_adams_pc", 2, (0.9, 1.0, 1.0, 1.0), "the first of them 1"),
+        ("dc_adams_pc", 1, (0.9, 1.0, 1.0, 1.0), "the first of them 1"),
+    ],
+)
+def test_ratios_where_there_is_nothing_to_interpolate_are_refused(
+    name: str, order: int, ratios: Any, which: str
+) -> None:
+    with pytest.raises(ValueError, match=f"ratios=.* must be .*{which}"):
+        compiled(name, VP.linear(), bent(VP.linear(), 4), order=order, ratios=ratios)
+
+
 def test_a_ratio_carries_its_gradient() -> None:
     ratios = torch.tensor(RATIOS, dtype=torch.float64, requires_grad=True)
     times = geometric(VP.linear(), 7)
@@ -146,6 +195,22 @@ def test_improved_integration_approximation_by_its_formula(process: Any, name: s
         differences = [a - b for a, b in pairwise(made)]
         x = carried + total * (g0 * slope + sum(g * d for g, d in zip((g1, g2), differences, strict=False)))
     assert_close(urns(name, process, times, coefficients=TABLE), x, 1e-9)
+
+
+@pytest.mark.parametrize("process", [VP.linear(), urn.Flow()], ids=str)
+def test_the_last_step_to_clean_data_has_no_second_evaluation(process: Any) -> None:
+    """Heun's is with g_0 and g_2 alone there, of epsilon where rho ends at 0."""
+    alpha, sigma, _, _ = numbers(process)
+    times, predict = torch.tensor([0.8, 0.5, 0.0], dtype=torch.float64), exact(process, "epsilon")
+    x = start(process, times)
+    rho, rho_next = sigma(0.8) / alpha(0.8), sigma(0.5) / alpha(0.5)
+    carried, total, first = alpha(0.5) / alpha(0.8) * x, alpha(0.5) * (rho_next - rho), predict(x, 0.8)
+    second = predict(carried + total * first, 0.5)
+    x = carried + total * (1.02 * (first + second) / 2 + 0.4 * (second - first))
+    here = predict(x, 0.5)
+    x = alpha(0.0) / alpha(0.5) * x - alpha(0.0) * rho_next * (0.9 * here + 0.25 * (here - second))
+    made = urns("iia_heun", process, times, coefficients=((1.02, 0.4, 0.3), (0.9, 0.5, 0.25)))
+    assert_close(made, x, 1e-9)
 
 
 def test_orders_with_numbers_kept_while_the_grid_is_refined() -> None:

@@ -17,7 +17,7 @@ from urn.processes import VP, scaled_linear_betas
 from urn.tuning import Task, ToReference, TuningError, rank_transfer, surrogate, tune, untuned_plans
 from urn.tuning.surrogate import spearman
 from urn.tuning.task import make_starts
-from urn.tuning.tuners.beta import density, fitted_beta, spectral_prior
+from urn.tuning.tuners.beta import density, fitted_beta, spectral_prior, x0_changes
 
 PROCESS = VP.linear()
 MODEL = MIXTURE.model(PROCESS, "v")
@@ -92,6 +92,47 @@ def test_a_beta_has_the_moments_of_what_it_is_fitted_to() -> None:
     for a, b in ((0.6, 0.9), (2.0, 1.5)):
         weights = shares ** (a - 1) * (1 - shares) ** (b - 1)
         assert fitted_beta(shares, weights / weights.sum()) == pytest.approx((a, b), rel=0.02)
+
+
+def test_a_beta_of_two_numbers_by_hand() -> None:
+    """m = 1/4 and v = 0.0675, so that a + b = m (1 - m)/v - 1 = 16/9; and what is beyond the bounds of the search is at them."""
+    shares, weights = torch.tensor([0.1, 0.7]).double(), torch.tensor([0.75, 0.25]).double()
+    assert fitted_beta(shares, weights) == pytest.approx((4 / 9, 4 / 3), rel=1e-6)
+    assert fitted_beta(torch.tensor([0.45, 0.55]).double(), torch.tensor([0.5, 0.5]).double()) == (3.0, 3.0)
+    assert fitted_beta(torch.tensor([0.0, 1.0]).double(), torch.tensor([0.5, 0.5]).double()) == (0.2, 0.2)
+
+
+def test_the_change_of_a_prediction_that_is_known() -> None:
+    """x0 = t + 2 t^2 in every coordinate: between calls it changes by the difference, in the middle of their shares."""
+    process = urn.VE(0.5, 8.0)
+    model = urn.Model(lambda x, t: 0 * x + (t + 2 * t * t)[:, None], process, "x0", shape=(2,))
+    task = on(model, 5, 6)
+    before = task.evaluations
+    shares, changes = x0_changes(task, task.train, 4)
+    times = urn.grids.grid_times(process, 4, "uniform")[:4]
+    assert shares.tolist() == pytest.approx((((times[1:] + times[:-1]) / 2 - 0.5) / 7.5).tolist(), abs=1e-7)
+    made = (times + 2 * times * times).diff()
+    assert changes.shape == (6, 3, 2)
+    torch.testing.assert_close(changes, made[None, :, None].expand(6, 3, 2), rtol=1e-5, atol=1e-5)
+    assert task.evaluations - before == 4 * 6
+
+
+def test_bands_are_rings_of_one_rounded_radius() -> None:
+    """Of plane waves on a 4 x 6 grid: (1, 1) and (0, 1) share ring 1, (1, 2) is alone in ring 2 beside them, late."""
+    i, j = torch.meshgrid(torch.arange(4.0).double(), torch.arange(6.0).double(), indexing="ij")
+
+    def wave(p: int, q: int) -> torch.Tensor:
+        return torch.cos(2 * torch.pi * (p * i / 4 + q * j / 6))
+
+    changes = torch.stack([wave(1, 1), 2 * wave(0, 1), 5 * wave(1, 2)])[None, :, None]
+    assert density(changes).tolist() == pytest.approx([0.1, 0.4, 0.5], abs=1e-9)
+    assert density(changes[:, :, 0]).tolist() == pytest.approx([0.1, 0.4, 0.5], abs=1e-9)  # images without channels
+    # what has no rows or no columns has one band, of the squares of the changes
+    row = torch.tensor([1.0, -2.0, 2.0]).double()[None, :, None, None, None]
+    assert density(row.expand(2, 3, 1, 1, 8)).tolist() == pytest.approx([1 / 9, 4 / 9, 4 / 9])
+    fine = torch.tensor([1.0, -1.0]).double().repeat(4)
+    lines = torch.stack([torch.ones(8).double(), 3 * fine])[None, :, None, None]
+    assert density(lines).tolist() == pytest.approx([0.1, 0.9])
 
 
 def test_every_band_of_frequencies_counts_the_same() -> None:

@@ -8,7 +8,7 @@ import torch
 from steps_cases import PROCESS, held_out_rms, search_of, task_of
 
 import urn
-from urn.loops.model_statistics import model_statistics
+from urn.loops.model_statistics import model_statistics, noised_states
 from urn.tuning import ToData, plan_within
 from urn.tuning.tuners.dpm_solver_v3 import dpm_solver_v3, lambdas_of, measured
 
@@ -34,6 +34,24 @@ def test_data_of_the_objective_are_noised_instead() -> None:
     before = task.evaluations
     measured(task, torch.linspace(-2, 2, 5, dtype=torch.float64), task.train)
     assert task.evaluations - before == 3 * 5 * 16  # no fine plan was run
+
+
+def test_lambdas_are_the_ends_of_all_grids() -> None:
+    plans = [urn.compile_plan("ddim", PROCESS, grid=times) for times in ([0.9, 0.5, 0.2], [0.8, 0.3, 0.1, 0.0])]
+    ends = PROCESS.lambda_(torch.tensor([0.9, 0.1], dtype=torch.float64)).tolist()
+    assert lambdas_of(plans) == pytest.approx(ends, rel=1e-12)
+
+
+def test_noised_data_give_the_statistics_of_noised_states() -> None:
+    data = urn.exact.digits_mixture().sample(64, 1)
+    task = task_of(6, 16, objective=ToData(data))
+    knots = torch.linspace(-2, 2, 5, dtype=torch.float64)
+    states = noised_states(PROCESS, task.train_target[:16], knots, 3)
+    expected = model_statistics(task.model, knots, states, probes=2, seed=3)
+    found = measured(task, knots, task.train, probes=2, seed=3)
+    for name in ("l", "s", "b"):
+        assert np.array_equal(getattr(found, name).values, getattr(expected, name).values), name
+    assert task.evaluations == 4 * 5 * 16
 
 
 def test_options_are_tried_and_the_best_is_no_worse_than_data_prediction() -> None:

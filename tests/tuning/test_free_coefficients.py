@@ -63,6 +63,27 @@ def test_the_jacobian_is_that_of_differences(process: Process, predicts: str, ti
         torch.testing.assert_close(found[place], slope, rtol=2e-5, atol=2e-6 * float(found.abs().max()))
 
 
+@pytest.mark.parametrize("times", [True, False])
+def test_the_jacobian_where_a_state_does_not_read_its_newest_prediction(times: bool) -> None:
+    """A weight of exactly 0 drops its term, and the state has fewer tangents than numbers were met."""
+    task = task_of(MIXTURE.model(PROCESS, "v"), 4, 6)
+    made = dense_plan(urn.compile_plan("dpmpp_2m", PROCESS, 4, "uniform"))
+    rows = [list(row) for row in dict(made.options)["weights"]]
+    rows[1][1] += rows[1].pop()
+    rows[1].append(0.0)
+    plan = urn.compile_plan("linear", PROCESS, grid=made.times, weights=tuple(map(tuple, rows)))
+    assert plan.nfe == 4
+    family = Coefficients(task, plan, times)
+    found = family.derivatives(family.theta, plan, task.train)
+    for place in range(len(found)):
+        move = 1e-6 * torch.eye(len(found), dtype=torch.float64)[place]
+        ahead, behind = (family.plan(family.theta + sign * move) for sign in (1, -1))
+        assert ahead is not None
+        assert behind is not None
+        slope = (task.run(ahead, task.train) - task.run(behind, task.train)) / 2e-6
+        torch.testing.assert_close(found[place], slope, rtol=2e-5, atol=2e-6 * float(found.abs().max()))
+
+
 @pytest.mark.parametrize("first", [0, 1, 3])
 def test_what_a_jacobian_costs_is_counted(first: int) -> None:
     task = task_of(MIXTURE.model(PROCESS, "v"), 5, 7)
@@ -85,13 +106,15 @@ def test_a_network_without_forward_derivative_is_differentiated_by_differences(l
         def backward(ctx: Any, *grads: Any) -> Any:
             return grads[0]
 
-    def net(x: Tensor, t: Tensor, scale: Tensor | None = None) -> Tensor:
-        return exact.net(BackwardOnly.apply(x), t) * (1.0 if scale is None else scale[:, None])
+    def net(x: Tensor, t: Tensor, scale: Tensor | None = None, other: Any = None) -> Tensor:
+        return exact.net(BackwardOnly.apply(x), t) * (1.0 if scale is None else scale)
 
-    given = {"scale": torch.linspace(0.9, 1.1, 32, dtype=torch.float64)} if labelled else {}
+    given: dict[str, Any] = {}
+    if labelled:  # an entry for each start, and what is for all alike
+        given = {"scale": torch.linspace(0.9, 1.1, 64, dtype=torch.float64).reshape(32, 2), "other": torch.ones(3, 2)}
     plan = dense_plan(urn.compile_plan("dpmpp_2m", PROCESS, 4, "uniform"))
     found = []
-    for one in (net, lambda x, t, scale=None: exact.net(x, t) * (1.0 if scale is None else scale[:, None])):
+    for one in (net, lambda x, t, scale=None, other=None: exact.net(x, t) * (1.0 if scale is None else scale)):
         task = task_of(urn.Model(one, PROCESS, "v", shape=(2,)), 4)
         starts = replace(task.train, conditioning=given)
         found.append(torch.cat([J for _, _, J in jacobian(task, plan, starts)], 1))

@@ -46,6 +46,9 @@ def test_no_residual_is_larger_than_untuned_and_each_is_the_least(name: str, way
             return float((states(numbers)[step + 1] - goal).square().mean().sqrt())
 
         assert residual(fit.numbers) == pytest.approx(fit.fitted[step], rel=1e-9)
+        untuned = [list(row) for row in fit.numbers]
+        untuned[step] = [1.0, *[0.0] * (width - 1)]
+        assert residual(untuned) == pytest.approx(fit.published[step], rel=1e-9)
         for k in range(width):
             if fit.numbers[step][k] == 0:  # a difference that reaches back before the start
                 continue
@@ -53,6 +56,20 @@ def test_no_residual_is_larger_than_untuned_and_each_is_the_least(name: str, way
                 moved = [list(row) for row in fit.numbers]
                 moved[step][k] *= factor
                 assert residual(moved) > fit.fitted[step]
+
+
+def test_states_begin_at_the_prior_s_std() -> None:
+    """On VE, where it is not one."""
+    process = urn.VE(0.002, 5.0)
+    task = task_of(4, 8, process=process)
+    plan = plan_within(process, "iia_ddim", 4, "karras")
+    fit = fitted_coefficients(task, plan, "iia_ddim", task.train, 1, "flow")
+    times = grid_of(plan)
+    x = float(process.prior_std(times[0])) * task.train.normals
+    assert float(process.prior_std(times[0])) > 4
+    goal = fine_states(task, times, x, task.train)[1]
+    state = states_at_nodes(task, remade_plan(plan, "iia_ddim", coefficients=fit.numbers), x, task.train)[1]
+    assert float((state - goal).square().mean().sqrt()) == pytest.approx(fit.fitted[0], rel=1e-9)
 
 
 def test_rows_of_any_plan_are_fitted() -> None:

@@ -105,6 +105,46 @@ def test_starts_move_in_their_ball_and_their_errors_fall():
     assert float((torch.linalg.vector_norm(offsets, dim=1) > 0).double().mean()) > 0.9
 
 
+def test_a_move_is_half_a_radius_down_a_start_s_own_slope():
+    """Then onto the ball where it has left it, and only where the start's own error falls."""
+    search = search_on(plane(), 5, 48)
+    plan, task, radius = search.best_untuned.plan, search.task, 0.01
+    gaps = gaps_of(PROCESS, grid_of(plan)).requires_grad_(True)
+    draft = recompiled(plan, times_of(PROCESS, gaps, plan.times[0], plan.times[-1]))
+
+    def error(offset):
+        return (task.run(plan, shifted(task.train, offset)) - task.train_target).square().sum(1)
+
+    offsets = torch.zeros(48, 2, dtype=torch.float64)
+    for _ in range(4):
+        free = offsets.clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad(error(free).sum(), free)
+        moved = offsets - 0.005 * slope / slope.norm(dim=1, keepdim=True)
+        length = moved.norm(dim=1, keepdim=True)
+        moved = torch.where(length > 0.01, 0.01 * moved / length, moved)
+        expected = torch.where((error(moved) < error(offsets))[:, None], moved, offsets).detach()
+        found = moved_starts(task, draft, task.train, task.train_target, offsets, radius)
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-9)
+        offsets = found
+    assert int((offsets.norm(dim=1) > 0.01 - 1e-12).sum()) > 10  # came to the ball's border
+
+
+def test_labels_move_by_half_of_the_nearer_gap_at_most():
+    """In the angle atan(sigma/alpha): tanh of the shift, times half of the gap to the nearer of the two neighbours."""
+    times = urn.compile_plan("ddim", PROCESS, 5, "arctan").times
+    given = torch.tensor([3.0, -0.5, 8.0, -8.0, 0.2], dtype=torch.float64)
+    moved = urn.compile_plan(
+        labelled("ddim", given), PROCESS, grid=grid_of(urn.compile_plan("ddim", PROCESS, 5, "arctan"))
+    )
+    t = torch.tensor(times, dtype=torch.float64)
+    angles = torch.atan2(PROCESS.sigma(t), PROCESS.alpha(t))
+    for i, row in enumerate([row for row in moved.rows if isinstance(row, Evaluate)][1:], start=1):
+        window = min(angles[i - 1] - angles[i], angles[i] - angles[i + 1]) / 2
+        shown = torch.tensor(row.t, dtype=torch.float64)
+        found = torch.atan2(PROCESS.sigma(shown), PROCESS.alpha(shown))
+        assert float(found) == pytest.approx(float(angles[i] + window * torch.tanh(given[i])), rel=1e-9)
+
+
 def test_labels():
     """Without shifts the plan is as it was; with them a label stays between its neighbours, and is read back from a plan."""
     plan = urn.compile_plan("unipc_2", PROCESS, 5, "arctan")

@@ -97,6 +97,53 @@ def test_two_cells_have_the_heights_that_are_known() -> None:
     assert float(heights[2] - heights[1]) == pytest.approx(-2.5 * quantile, abs=0.05)
 
 
+def test_planes_over_draws_by_brute_force() -> None:
+    """Places of the two highest of <z, y_i> + h_i, and shares of draws; then starts are those of consecutive seeds' draws."""
+    bank, heights = normals(8, 5, 3), torch.tensor([0.3, -0.2, 0.5, 0.0, -0.6], dtype=torch.float64)
+    found = Transport(bank, heights)
+    for seed in (3, 3 + 7919):
+        z = normals(seed, 40, 3)
+        planes = [[float(a @ y) + float(h) for y, h in zip(bank, heights, strict=True)] for a in z]
+        order = [sorted(range(5), key=lambda i, row=row: -row[i]) for row in planes]  # type: ignore[misc]
+        assert found.two_highest(z).tolist() == [one[:2] for one in order]
+        highest = [one[0] for one in order]
+        assert found.masses(40, seed).tolist() == [highest.count(i) / 40 for i in range(5)]
+        assert found.starts(40, seed)[1].tolist() == highest
+    pairs = [found.two_highest(normals(3 + 7919 * k, 40, 3)) for k in range(4)]
+    kept = torch.cat([two[found.angles(two) <= 1.2][:, 0] for two in pairs])
+    assert len(kept) > 40 > int((found.angles(pairs[0]) <= 1.2).sum())
+    assert found.starts(40, 3, angle=1.2)[1].tolist() == kept[:40].tolist()
+
+
+def test_angles_of_states_that_are_parallel_or_zero_are_numbers() -> None:
+    along = normals(2, 200, 3)
+    bank = torch.cat([along, 3.7 * along, -0.3 * along, torch.zeros(1, 3, dtype=torch.float64)])
+    found = Transport(bank, torch.zeros(601, dtype=torch.float64))
+    place = torch.arange(200)
+    for other, expected in ((200 + place, 0.0), (400 + place, math.pi), (600 + 0 * place, math.pi / 2)):
+        angles = found.angles(torch.stack([place, other], 1))
+        torch.testing.assert_close(angles, torch.full_like(angles, expected), rtol=0, atol=1e-7)
+
+
+def test_one_iteration_of_adam_by_hand() -> None:
+    """Its first step is the rate in each height, against the sign of (mass - 1/n); then the mean is taken off."""
+    bank = torch.tensor([[2.0, 1.0], [-0.5, 0.7], [0.0, -3.0]], dtype=torch.float64)
+    masses = Transport(bank, torch.zeros(3, dtype=torch.float64)).masses(500, 4)
+    signs = torch.sign(masses - 1 / 3)
+    assert signs.abs().min() == 1
+    spread = sum(float((bank[i] - bank[i - 1]).norm()) for i in range(3)) / 3
+    for rate in (None, 0.02):
+        step = 0.1 * spread if rate is None else rate
+        found = transport_starts(bank, iterations=1, draws=500, rate=rate, seed=4).heights
+        torch.testing.assert_close(found, -step * (signs - signs.mean()), rtol=1e-5, atol=1e-8)
+    two = transport_starts(bank, iterations=2, draws=500, rate=0.02, seed=4).heights
+    after = Transport(bank, -0.02 * (signs - signs.mean())).masses(500, 5) - 1 / 3
+    g = masses - 1 / 3
+    m, v = (0.9 * 0.1 * g + 0.1 * after) / 0.19, (0.999 * 0.001 * g**2 + 0.001 * after**2) / 0.001999
+    moved = -0.02 * (signs - signs.mean()) - 0.02 * 0.1 * m / v.sqrt()  # the rate falls to a hundredth in two steps
+    torch.testing.assert_close(two, moved - moved.mean(), rtol=1e-4, atol=1e-7)
+
+
 def test_cells_have_equal_masses_and_the_map_is_the_optimal_one() -> None:
     """Against POT on draws: the cost of the map is that of the discrete plan."""
     ot = pytest.importorskip("ot")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 import urn
 from urn.grids import grid_times
-from urn.tuning.times import gaps_of, times_of
+from urn.tuning.times import Inner, gaps_of, times_of
 
 PROCESSES = (urn.VP.linear(), urn.VE(0.002, 80.0), urn.Flow(), urn.VP.cosine())
 
@@ -45,3 +47,35 @@ def test_gradients_are_those_of_finite_differences(process):
         move[k] = step
         slope = (inner(gaps + move) - inner(gaps - move)) / (2 * step)
         assert torch.allclose(jacobian[:, k], slope, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_gaps_are_the_logarithms_of_the_shares_of_the_angle(process):
+    times = grid_times(process, 6)
+    angles = torch.atan2(process.sigma(times), process.alpha(times))
+    shares = (angles[:-1] - angles[1:]) / (angles[0] - angles[-1])
+    assert torch.allclose(gaps_of(process, times).exp(), shares, rtol=1e-12)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_inner_times_are_shares_of_an_angle_whose_last_gap_is_not_free(process):
+    above, least = 1.4, 0.1
+    angles = torch.tensor([1.1, 0.9, 0.35], dtype=torch.float64)
+    inner = Inner(process, above, angles, least)
+    gaps = torch.tensor([0.3, 0.2, 0.55, 0.25], dtype=torch.float64)
+    assert torch.allclose(inner.z, torch.log(gaps[:-1] / gaps[-1]), rtol=1e-12)
+    assert torch.allclose(inner.angles(inner.z), angles, rtol=1e-12)
+    times = torch.tensor(inner.times(inner.z), dtype=torch.float64)
+    assert torch.allclose(torch.atan2(process.sigma(times), process.alpha(times)), angles, rtol=1e-9)
+    moved = inner.z + torch.tensor([0.7, -0.4, 0.1], dtype=torch.float64)
+    raised = torch.cat([moved.exp(), torch.ones(1, dtype=torch.float64)])
+    expected = above - (above - least) * (raised.cumsum(0) / raised.sum())[:-1]
+    assert torch.allclose(inner.angles(moved), expected, rtol=1e-12)
+    shares = raised / raised.sum()  # p: d angle_i/d z_k = -(above - least) p_k ([k <= i] - sum_{j <= i} p_j)
+    slopes = -(above - least) * shares[None, :3] * (torch.ones(3, 3).tril() - shares.cumsum(0)[:3, None])
+    assert torch.allclose(inner.slopes(moved), slopes, atol=1e-12)
+
+
+def test_a_last_time_at_the_least_angle_leaves_a_millionth_of_the_way_free():
+    inner = Inner(urn.VP.linear(), 1.4, torch.tensor([1.0, 0.1], dtype=torch.float64), 0.1)
+    assert inner.z.tolist() == pytest.approx([math.log(0.4 / 1.3e-6), math.log(0.9 / 1.3e-6)], rel=1e-9)

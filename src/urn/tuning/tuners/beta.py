@@ -41,6 +41,7 @@ from urn.tuning.untuned import METHODS, plan_within
 
 SOURCE = "Lee, Lee, Gye, Kim 2024, Beta Sampling is All You Need, arXiv 2407.12173"
 LOW, HIGH = 0.2, 3.0  # of a and of b
+ROUNDING = 1e-12  # of all energy, up to which a band has none
 PUBLISHED, UNIFORM = (0.6, 0.6), (1.0, 1.0)
 
 
@@ -133,7 +134,8 @@ def density(changes: Tensor) -> Tensor:
     else:
         bands = [changes.square()]
     summed = [band.flatten(2).sum((0, 2)).cpu() for band in bands]
-    return torch.stack([one / one.sum() for one in summed if float(one.sum()) > 0]).mean(0)
+    least = ROUNDING * float(torch.stack(summed).sum())
+    return torch.stack([one / one.sum() for one in summed if float(one.sum()) > least]).mean(0)
 
 
 def fitted_beta(shares: Tensor, weights: Tensor) -> tuple[float, float]:

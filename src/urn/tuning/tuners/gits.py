@@ -133,13 +133,8 @@ def flow_costs(
     alphas, sigmas = process.alpha(times), process.sigma(times)
     costs = torch.zeros(len(times), len(times), dtype=torch.float64)
     for i, made in enumerate(predictions):
-        here = states[i]
-        if "x0" in made:
-            x0 = made["x0"]
-            epsilon = made.get("epsilon", (here - float(alphas[i]) * x0) / float(sigmas[i]))
-        else:
-            epsilon = made["epsilon"]
-            x0 = (here - float(sigmas[i]) * epsilon) / float(alphas[i])
+        x0 = made["x0"]  # the one prediction that the reference asks for
+        epsilon = (states[i] - float(alphas[i]) * x0) / float(sigmas[i])
         for j in range(i + 1, len(times)):
             missed = float(alphas[j]) * x0 + float(sigmas[j]) * epsilon - states[j]
             costs[i, j] = missed.double().square().flatten(1).sum(1).mean().sqrt() / alphas[j]
