@@ -1,7 +1,8 @@
 """GITS: the grid as the cheapest path through a table of costs that are measured on the network's own trajectories.
 
 The reference is followed from the training starts over a fine grid of candidates. With x_i its states, the cost of a step is how
-far DDIM, given the prediction at x_i, ends from the reference's own state (Euler's step in sigma/alpha on x/alpha),
+far DDIM, given the reference's prediction there (made at its predicted state), ends from the reference's own state (Euler's
+step in sigma/alpha on x/alpha),
 
     c(i, j) = sqrt(mean over starts of |ddim(x_i; t_i -> t_j) - x_j|^2) / alpha_j
 
