@@ -28,9 +28,10 @@ from urn.methods import METHODS
 from urn.plan import Plan, PlanError
 from urn.tuning.least_squares import Settings
 from urn.tuning.objectives import ToReference
+from urn.tuning.refinement import refine
 from urn.tuning.search import Search, open_study
 from urn.tuning.sensitivity import tangents_of
-from urn.tuning.task import NotDifferentiableError, Task, check_differentiable
+from urn.tuning.task import NotDifferentiableError, Task, TuningError, check_differentiable
 from urn.tuning.times import gaps_of, numbers_of, times_of
 from urn.tuning.tuners import tuner
 from urn.tuning.tuners.coefficients import fit_coefficients, starting
@@ -38,19 +39,32 @@ from urn.tuning.tuners.grid import compilable, fit_grid, free_of, jumps
 
 ROUNDS = 5  # iterations of the coefficients that a limit on evaluations should allow
 WORK = 100_000  # tangents of an iteration, so that plans of many calls take more of them
+REFINED = 1024  # starts of a descent on the objective itself
 WIDTH = 0.5  # of the black-box search, in the logarithm of a step's share
 
 
 @tuner(source=METHODS["linear"].source)
 def auto(
-    search: Search, plans: int = 2, iterations: int = 30, black_box: int = 60, robust: float = 50.0, part: int = 256
+    search: Search,
+    plans: int = 2,
+    iterations: int = 30,
+    black_box: int = 60,
+    robust: float = 50.0,
+    part: int = 256,
+    rounds: int = 8,
 ) -> None:
     """All weights and times by least squares where the objective is a reference; else a black-box search over times too.
 
     `plans`: from how many of the best untuned ones; `iterations`: of each fit, at most; `black_box`: trials of that search;
     `robust`, `part`: see `urn.tuning.least_squares.Settings`.
     """
-    for name, value in (("plans", plans), ("iterations", iterations), ("black_box", black_box), ("part", part)):
+    for name, value in (
+        ("plans", plans),
+        ("iterations", iterations),
+        ("black_box", black_box),
+        ("part", part),
+        ("rounds", rounds),
+    ):
         at_least_one(name, value)
     number("robust", robust, 0, ends=False)
     task = search.task
@@ -64,6 +78,7 @@ def auto(
             if search.is_over:
                 return
             search.try_plan(one.plan, one.label)
+        _refine(search, rounds)
         _black_box(search, black_box)
 
 
@@ -116,6 +131,16 @@ def _on_reference(search: Search, plans: int, iterations: int, robust: float, pa
     finally:
         outer.evaluations += task.evaluations
     return inner
+
+
+def _refine(search: Search, rounds: int) -> None:
+    """The weights and times of the best plan by descent on the objective itself, judged on starts kept from it."""
+    try:
+        ((label, plan),) = starting(search, 1)
+    except TuningError:  # no plan with one call a step
+        return
+    if not search.is_over:
+        refine(search, plan, f"refined: {label}", rounds=rounds, iterations=5, batch=REFINED)
 
 
 def _black_box(search: Search, trials: int) -> None:
