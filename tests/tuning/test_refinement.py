@@ -53,8 +53,8 @@ def test_the_losses_are_the_metrics_and_their_gradients_the_differences(loss: An
     x, y = MIXTURE.sample(40, 1).double(), MIXTURE.sample(30, 2).double()
     x[1] = x[0]  # two samples that coincide
     free = x.clone().requires_grad_(True)
-    value = loss(free, y)
-    assert float(value) == pytest.approx(metric(x, y), rel=1e-6)
+    value, other = loss(free, y), loss(y.flip(1), y)  # the data's own term aside, which no sample changes
+    assert float((value - other).detach()) == pytest.approx(metric(x, y) - metric(y.flip(1), y), rel=1e-6)
     (slope,) = torch.autograd.grad(value, free)
     assert bool(torch.isfinite(slope).all())
     for place in ((5, 0), (17, 1)):
@@ -71,8 +71,9 @@ def test_the_free_numbers_are_the_plan(process: Any) -> None:
     made, given = (urn.execute(one, MIXTURE.model(process, "v"), {"x": x})["x"] for one in (draft().freeze(), plan))
     assert torch.allclose(made, given, rtol=0, atol=1e-10)
     with torch.no_grad():
-        free[1] -= 40.0  # the last gap takes all
-    assert float(draft().times[-2]) >= float(process.t_finite[1])
+        free[1] += 9.0  # the last gap has next to nothing left
+    least = float(process.t_finite[1])
+    assert least <= float(draft().times[-2]) < least + 0.01 * float(process.t_start)
 
 
 def test_starts_and_data_that_judge_are_none_that_are_fitted_on() -> None:
@@ -90,15 +91,15 @@ def test_starts_and_data_that_judge_are_none_that_are_fitted_on() -> None:
     assert together == sorted(map(tuple, task.train_target.tolist()))
 
 
-@pytest.mark.parametrize("objective", [Own(spread), ToData(MIXTURE.sample(600, 3), "frechet")])
+@pytest.mark.parametrize("objective", [Own(spread), ToData(MIXTURE.sample(4000, 3), "frechet")])
 def test_it_gains_on_starts_that_it_has_not_seen(objective: Any) -> None:
-    search = search_of(objective)
+    search = search_of(objective, 1024)
     plan = first()
-    refine(search, plan, "refined", rounds=4, iterations=5, batch=256)
+    refine(search, plan, "refined", rounds=3, iterations=5, batch=512)
     before, after = search.task.figure(plan), search.task.figure(search.best.plan)
     assert search.best.label == "refined"
-    assert after.estimate < 0.5 * before.estimate
-    assert search.task.judged == 2 * 3 * 256  # those of the two figures: nothing held out was looked at before
+    assert after.estimate < 0.3 * before.estimate
+    assert search.task.judged == 2 * 3 * 1024  # those of the two figures: nothing held out was looked at before
 
 
 def test_what_does_not_gain_on_the_starts_kept_is_not_tried() -> None:

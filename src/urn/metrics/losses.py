@@ -1,7 +1,7 @@
 """The three distances that a plan may be fitted to, with the samples' gradient: tensors of one float64 number.
 
-They are `energy_distance`, `mmd` and `frechet_distance` to rounding, for as many samples as fit in memory at once: N (N + M)
-numbers for the first two. The slope of |x - y| where two points coincide, which has none, is taken as 0.
+They are `energy_distance` and `mmd` less the term of the data alone, which no sample changes, and `frechet_distance`, to rounding;
+for as many samples as fit in memory at once: N (N + M) numbers for the first two. The slope of |x - y| where two points coincide, which has none, is taken as 0.
 
 The Fréchet distance needs no root of the samples' covariance: with X the centred samples over sqrt(N - 1) and C2 = R2^T R2,
 tr (C1 C2)^(1/2) is the sum of the singular values of X R2^T, whose slope in X R2^T = U S V^T is U V^T.
@@ -20,13 +20,13 @@ from urn.metrics.kernels import median_distance
 
 
 def energy_loss(samples: Tensor, data: Tensor) -> Tensor:
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, unbiased; see `energy_distance`."""
+    """2 E|X - Y| - E|X - X'|, unbiased; see `energy_distance`."""
     x, y = _centred(samples, data)
     return -_discrepancy(x, y, _root)
 
 
 def mmd_loss(samples: Tensor, data: Tensor) -> Tensor:
-    """E k(X, X') + E k(Y, Y') - 2 E k(X, Y) with a Gaussian kernel of the data's median distance, unbiased; see `mmd`."""
+    """E k(X, X') - 2 E k(X, Y) with a Gaussian kernel of the data's median distance, unbiased; see `mmd`."""
     x, y = _centred(samples, data)
     scale = -0.5 / median_distance(y) ** 2
     return _discrepancy(x, y, lambda squared: torch.exp(scale * squared))
@@ -49,12 +49,9 @@ def _centred(samples: Tensor, data: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _discrepancy(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor]) -> Tensor:
-    return _within(x, kernel) + _within(y, kernel) - 2 * kernel(_squares(x, y)).mean()
-
-
-def _within(x: Tensor, kernel: Callable[[Tensor], Tensor]) -> Tensor:
-    values = kernel(_squares(x, x))
-    return (values.sum() - values.diagonal().sum()) / (len(x) * (len(x) - 1))
+    within = kernel(_squares(x, x))
+    pairs = len(x) * (len(x) - 1)
+    return (within.sum() - within.diagonal().sum()) / pairs - 2 * kernel(_squares(x, y)).mean()
 
 
 def _squares(x: Tensor, y: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ class ToData:
         return self.data[order[middle:] if held_out else order[:middle]]
 
     def value(self, samples: Tensor, target: Tensor | None) -> Any:
-        """The metric; one of the three named carries the samples' gradient where they have one."""
+        """The metric; of samples with a gradient its part that they change, which carries it, for those named."""
         known = LOSSES if samples.requires_grad else METRICS
         metric = known[self.metric] if isinstance(self.metric, str) else self.metric
         return metric(samples, cast(Tensor, target).to(samples))

@@ -17,7 +17,7 @@ from torch import Tensor
 from urn.metrics import bootstrap
 from urn.plan import Plan
 from urn.prediction import as_tensor
-from urn.tuning.descent import descend, recompiled
+from urn.tuning.descent import descend, frozen, recompiled
 from urn.tuning.objectives import Objective, ToData
 from urn.tuning.search import Search, open_study
 from urn.tuning.task import Starts, Task, TuningError, as_number, check_differentiable
@@ -52,7 +52,8 @@ def refine(
             free, draft = freed(plan)
             batch = min(batch, len(task.train))
             descend(inner, free, draft, label, rounds=rounds, iterations=iterations, batch=batch)
-            found = judged(task, plan, [one.plan for one in inner.tried if one.value < float("inf")])
+            made = [one.plan for one in inner.tried if one.value < float("inf")]
+            found = judged(task, plan, [*made, frozen(draft())])  # where a limit ended it, inside a round
             if found is not None:
                 search.try_plan(found, label)
     finally:

@@ -4,7 +4,8 @@
    evaluations, the weights of the last sums alone, for whose derivatives few calls are differentiated.
 2. Where no gradient passes through the model: times alone, by differences (`grid`).
 3. Where the objective is not a distance to a reference: 1 or 2 on a reference of their own, whose plans are then measured by
-   the objective, and a black-box search over the times of the best of all.
+   the objective; all weights and times of the best by descent on the objective itself, where it is differentiable, judged on
+   training starts kept from the descent (`urn.tuning.refinement`); and a black-box search over the times of the best of all.
 4. For a network that takes integer times only: the black-box search over grids of integers.
 
 Fitting the grid before the coefficients, as one might, ends at plans that amplify errors more (gain 3.1 instead of 1.6 on the
@@ -56,7 +57,7 @@ def auto(
     """All weights and times by least squares where the objective is a reference; else a black-box search over times too.
 
     `plans`: from how many of the best untuned ones; `iterations`: of each fit, at most; `black_box`: trials of that search;
-    `robust`, `part`: see `urn.tuning.least_squares.Settings`.
+    `robust`, `part`: see `urn.tuning.least_squares.Settings`; `rounds`: of the descent on an objective that is no reference.
     """
     for name, value in (
         ("plans", plans),
@@ -117,9 +118,10 @@ def _on_reference(search: Search, plans: int, iterations: int, robust: float, pa
     """The same search with the reference for its objective; what it costs is counted in the outer one."""
     outer = search.task
     task = Task(outer.model, outer.calls, ToReference(), outer.train, outer.held_out, outer.batch)
+    share = 0.3 if outer.train_target is None else 0.7  # a function of the samples alone may want to go elsewhere
     limits: dict[str, Any] = {
         "evaluations": None if search.evaluations is None else max(1, search.evaluations - outer.evaluations),
-        "seconds": None if search.seconds is None else max(1e-3, 0.7 * (search.seconds - search.spent)),
+        "seconds": None if search.seconds is None else max(1e-3, share * (search.seconds - search.spent)),
     }
     inner = Search(task, open_study(None, "on the reference", {}, search.seed), search.seed, **limits)
     for one in search.tried:
