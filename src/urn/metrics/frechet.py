@@ -56,13 +56,13 @@ def frechet_distance(samples: Tensor, data: Tensor, features: Callable[[Tensor],
         through = _apply("samples", samples, features), _apply("data", data, features)
         x, y = as_pair(*through, naming="features({})")
     mean1, mean2 = x.mean(dim=0), y.mean(dim=0)
-    root1, root2 = covariance_root(x - mean1), covariance_root(y - mean2)
+    root1, root2 = _covariance_root(x - mean1), _covariance_root(y - mean2)
     cross = torch.linalg.svdvals(root1 @ root2.T).sum()
     squared = (mean1 - mean2).square().sum() + root1.square().sum() + root2.square().sum() - 2 * cross
     return max(0.0, float(squared))  # rounding alone takes it below zero
 
 
-def covariance_root(centred: Tensor) -> Tensor:
+def _covariance_root(centred: Tensor) -> Tensor:
     """R of shape (min(n, d), d) with R^T R = centred^T centred / (n - 1), from blocks of rows."""
     root: Tensor = centred[:0]
     for block in torch.split(centred, max(QR_ROWS, 4 * centred.shape[1])):

@@ -100,15 +100,14 @@ def _discrepancy(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor]) -> fl
 
 def _bandwidths(bandwidth: float | Sequence[float] | None, data: Tensor) -> list[float]:
     if bandwidth is None:
-        return [median_distance(data)]
+        return [_median_distance(data)]
     given = [bandwidth] if isinstance(bandwidth, (int, float)) else list(bandwidth)
     if not given or not all(math.isfinite(h) and h > 0 for h in given):
         raise ValueError(f"bandwidth must be one or more positive finite numbers, or None, got {bandwidth!r}")
     return [float(h) for h in given]
 
 
-def median_distance(data: Tensor) -> float:
-    """The median distance between two points of the data, (M, d), or of 1000 of them."""
+def _median_distance(data: Tensor) -> float:
     if len(data) > MEDIAN_POINTS:  # drawn, since every n-th point of ordered data may be special
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
         data = data[order[:MEDIAN_POINTS].to(data.device)]

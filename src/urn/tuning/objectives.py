@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from urn.metrics import energy_distance, frechet_distance, mmd
-from urn.metrics.losses import energy_loss, frechet_loss, mmd_loss
 from urn.plan import Plan, Rows
 from urn.processes import Process
 from urn.tuning.untuned import plan_within
@@ -23,11 +22,6 @@ METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
     "energy": energy_distance,
     "frechet": frechet_distance,
     "mmd": mmd,
-}
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "energy": energy_loss,
-    "frechet": frechet_loss,
-    "mmd": mmd_loss,
 }
 Run = Callable[[Rows], Tensor]
 
@@ -138,9 +132,8 @@ class ToData:
         return self.data[order[middle:] if held_out else order[:middle]]
 
     def value(self, samples: Tensor, target: Tensor | None) -> Any:
-        """The metric; of samples with a gradient its part that they change, which carries it, for those named."""
-        known = LOSSES if samples.requires_grad else METRICS
-        metric = known[self.metric] if isinstance(self.metric, str) else self.metric
+        """The metric."""
+        metric = METRICS[self.metric] if isinstance(self.metric, str) else self.metric
         return metric(samples, cast(Tensor, target).to(samples))
 
 

@@ -1,9 +1,8 @@
-"""All weights of a plan, and the times of its calls, by descent on an objective that gives no error for every start.
+"""All weights of a plan, and the times of its calls, by descent on a user's own function of the samples.
 
-A distance between samples and data, or a user's own function of the samples, can be made smaller on the training starts than
-it is on any others: with 256 samples below what true samples have. So a quarter of the training starts, and of the data with
-them, is kept from the descent (`urn.tuning.descent`). The plan that comes out is the best on those of the plans after each
-round; and none comes out unless the 95 % interval of its gain there, over halves of these starts, lies above 0.
+Such a function can be made smaller on the training starts than it is on any others. So a quarter of them is kept from the
+descent (`urn.tuning.descent`). The plan that comes out is the best there of the plans after each round; and none comes out
+unless the 95 % interval of its gain on them, over halves of these starts, lies above 0.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from urn.metrics import bootstrap
 from urn.plan import Plan
 from urn.prediction import as_tensor
 from urn.tuning.descent import descend, frozen, recompiled
-from urn.tuning.objectives import Objective, ToData
 from urn.tuning.search import Search, open_study
 from urn.tuning.task import Starts, Task, TuningError, as_number, check_differentiable
 from urn.tuning.times import Inner, angle, numbers_of, time_of
@@ -96,17 +94,11 @@ def freed(plan: Plan) -> tuple[list[Tensor], Any]:
 
 
 def apart(task: Task, seed: int) -> Task:
-    """The task on three quarters of the training starts and data, with the rest in the place of those held out."""
+    """The task on three quarters of the training starts, with the rest in the place of those held out."""
     order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed))
     few = int(SHARE * len(order))
-    objective: Objective = task.objective
-    if isinstance(objective, ToData):
-        data = objective.target(lambda rows: task.run(rows, task.train), task.model.process, False)
-        place = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
-        least = max(2, int(SHARE * len(data)))
-        objective = replace(objective, data=data[place[least:]], held_out=data[place[:least]])
     fitted, kept = (task.train.part(part) for part in (order[few:], order[:few]))
-    return Task(task.model, task.calls, objective, fitted, replace(kept, held_out=True), task.batch, task.variants)
+    return Task(task.model, task.calls, task.objective, fitted, replace(kept, held_out=True), task.batch, task.variants)
 
 
 def judged(task: Task, plan: Plan, plans: list[Plan]) -> Plan | None:

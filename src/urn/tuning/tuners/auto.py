@@ -4,8 +4,9 @@
    evaluations, the weights of the last sums alone, for whose derivatives few calls are differentiated.
 2. Where no gradient passes through the model: times alone, by differences (`grid`).
 3. Where the objective is not a distance to a reference: 1 or 2 on a reference of their own, whose plans are then measured by
-   the objective; all weights and times of the best by descent on the objective itself, where it is differentiable, judged on
-   training starts kept from the descent (`urn.tuning.refinement`); and a black-box search over the times of the best of all.
+   the objective, and a black-box search over the times of the best of all. Between the two, for a differentiable function of
+   the samples alone, all weights and times of the best plan by descent on it, judged on training starts kept from the descent
+   (`urn.tuning.refinement`).
 4. For a network that takes integer times only: the black-box search over grids of integers.
 
 Fitting the grid before the coefficients, as one might, ends at plans that amplify errors more (gain 3.1 instead of 1.6 on the
@@ -57,7 +58,7 @@ def auto(
     """All weights and times by least squares where the objective is a reference; else a black-box search over times too.
 
     `plans`: from how many of the best untuned ones; `iterations`: of each fit, at most; `black_box`: trials of that search;
-    `robust`, `part`: see `urn.tuning.least_squares.Settings`; `rounds`: of the descent on an objective that is no reference.
+    `robust`, `part`: see `urn.tuning.least_squares.Settings`; `rounds`: of the descent on a function of the samples.
     """
     for name, value in (
         ("plans", plans),
@@ -79,7 +80,8 @@ def auto(
             if search.is_over:
                 return
             search.try_plan(one.plan, one.label)
-        _refine(search, rounds)
+        if task.train_target is None:
+            _refine(search, rounds)
         _black_box(search, black_box)
 
 
