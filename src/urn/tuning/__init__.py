@@ -10,6 +10,7 @@ candidates.py  a plan's times and choices before it is compiled; the untuned pla
 space.py       the free choices of a plan
 evolution.py   populations in such a space, in the study
 surrogate.py   an exact mixture in a network's place
+refinement.py  descent on a function of the samples, judged on starts kept from it
 search.py      a search under way: its trials, in an Optuna study
 tuners/        one file per tuner
 trajectories.py, stepwise.py   states on the way, and numbers fitted to them step by step

@@ -92,7 +92,7 @@ def descend(
                 return
             if optimiser.state:
                 _go_on(optimiser)
-            optimiser.step(_closure(task, draft_of, group, starts, target))  # type: ignore[no-untyped-call]
+            optimiser.step(_closure(search, draft_of, group, starts, target))  # type: ignore[no-untyped-call]
         search.try_plan(frozen(draft_of()), f"{label}, round {done + 1}")
         for _ in range(MOVES if radius > 0 and done + 1 < rounds else 0):
             if search.is_over:
@@ -111,18 +111,21 @@ def _go_on(optimiser: torch.optim.LBFGS) -> None:
 
 
 def _closure(
-    task: Task, draft_of: Callable[[], Any], free: Sequence[Tensor], part: Starts, target: Tensor | None
+    search: Search, draft_of: Callable[[], Any], free: Sequence[Tensor], part: Starts, target: Tensor | None
 ) -> Callable[[], float]:
-    """The objective, with its gradients left in the free tensors; `WORST` where a step has gone too far for a plan."""
+    """The objective, with its gradients left in the free tensors; `WORST` where a step has gone too far for a plan, and
+    when the search is over, so that a line search that is under way ends at its best."""
 
     def closure() -> float:
         for tensor in free:
             tensor.grad = torch.zeros_like(tensor)
+        if search.is_over:
+            return WORST
         try:
             draft = draft_of()
         except (PlanError, ValueError):  # times that coincide, or a number out of its range
             return WORST
-        value, slopes = gradients(task, draft, free, part, target)
+        value, slopes = gradients(search.task, draft, free, part, target)
         if not all(bool(torch.isfinite(one).all()) for one in (value, *slopes)):
             return WORST
         for tensor, slope in zip(free, slopes, strict=True):

@@ -4,7 +4,9 @@
    evaluations, the weights of the last sums alone, for whose derivatives few calls are differentiated.
 2. Where no gradient passes through the model: times alone, by differences (`grid`).
 3. Where the objective is not a distance to a reference: 1 or 2 on a reference of their own, whose plans are then measured by
-   the objective, and a black-box search over the times of the best of all.
+   the objective, and a black-box search over the times of the best of all. Between the two, for a differentiable function of
+   the samples alone, all weights and times of the best plan by descent on it, judged on training starts kept from the descent
+   (`urn.tuning.refinement`).
 4. For a network that takes integer times only: the black-box search over grids of integers.
 
 Fitting the grid before the coefficients, as one might, ends at plans that amplify errors more (gain 3.1 instead of 1.6 on the
@@ -28,9 +30,10 @@ from urn.methods import METHODS
 from urn.plan import Plan, PlanError
 from urn.tuning.least_squares import Settings
 from urn.tuning.objectives import ToReference
+from urn.tuning.refinement import refine
 from urn.tuning.search import Search, open_study
 from urn.tuning.sensitivity import tangents_of
-from urn.tuning.task import NotDifferentiableError, Task, check_differentiable
+from urn.tuning.task import NotDifferentiableError, Task, TuningError, check_differentiable
 from urn.tuning.times import gaps_of, numbers_of, times_of
 from urn.tuning.tuners import tuner
 from urn.tuning.tuners.coefficients import fit_coefficients, starting
@@ -38,19 +41,32 @@ from urn.tuning.tuners.grid import compilable, fit_grid, free_of, jumps
 
 ROUNDS = 5  # iterations of the coefficients that a limit on evaluations should allow
 WORK = 100_000  # tangents of an iteration, so that plans of many calls take more of them
+REFINED = 1024  # starts of a descent on the objective itself
 WIDTH = 0.5  # of the black-box search, in the logarithm of a step's share
 
 
 @tuner(source=METHODS["linear"].source)
 def auto(
-    search: Search, plans: int = 2, iterations: int = 30, black_box: int = 60, robust: float = 50.0, part: int = 256
+    search: Search,
+    plans: int = 2,
+    iterations: int = 30,
+    black_box: int = 60,
+    robust: float = 50.0,
+    part: int = 256,
+    rounds: int = 8,
 ) -> None:
     """All weights and times by least squares where the objective is a reference; else a black-box search over times too.
 
     `plans`: from how many of the best untuned ones; `iterations`: of each fit, at most; `black_box`: trials of that search;
-    `robust`, `part`: see `urn.tuning.least_squares.Settings`.
+    `robust`, `part`: see `urn.tuning.least_squares.Settings`; `rounds`: of the descent on a function of the samples.
     """
-    for name, value in (("plans", plans), ("iterations", iterations), ("black_box", black_box), ("part", part)):
+    for name, value in (
+        ("plans", plans),
+        ("iterations", iterations),
+        ("black_box", black_box),
+        ("part", part),
+        ("rounds", rounds),
+    ):
         at_least_one(name, value)
     number("robust", robust, 0, ends=False)
     task = search.task
@@ -64,6 +80,8 @@ def auto(
             if search.is_over:
                 return
             search.try_plan(one.plan, one.label)
+        if task.train_target is None:
+            _refine(search, rounds)
         _black_box(search, black_box)
 
 
@@ -102,9 +120,10 @@ def _on_reference(search: Search, plans: int, iterations: int, robust: float, pa
     """The same search with the reference for its objective; what it costs is counted in the outer one."""
     outer = search.task
     task = Task(outer.model, outer.calls, ToReference(), outer.train, outer.held_out, outer.batch)
+    share = 0.3 if outer.train_target is None else 0.7  # a function of the samples alone may want to go elsewhere
     limits: dict[str, Any] = {
         "evaluations": None if search.evaluations is None else max(1, search.evaluations - outer.evaluations),
-        "seconds": None if search.seconds is None else max(1e-3, 0.7 * (search.seconds - search.spent)),
+        "seconds": None if search.seconds is None else max(1e-3, share * (search.seconds - search.spent)),
     }
     inner = Search(task, open_study(None, "on the reference", {}, search.seed), search.seed, **limits)
     for one in search.tried:
@@ -116,6 +135,16 @@ def _on_reference(search: Search, plans: int, iterations: int, robust: float, pa
     finally:
         outer.evaluations += task.evaluations
     return inner
+
+
+def _refine(search: Search, rounds: int) -> None:
+    """The weights and times of the best plan by descent on the objective itself, judged on starts kept from it."""
+    try:
+        ((label, plan),) = starting(search, 1)
+    except TuningError:  # no plan with one call a step
+        return
+    if not search.is_over:
+        refine(search, plan, f"refined: {label}", rounds=rounds, iterations=5, batch=REFINED)
 
 
 def _black_box(search: Search, trials: int) -> None:
