@@ -14,7 +14,7 @@ from benchmarks.course import course, distances, mixture
 from benchmarks.tuned import PROCESS, digits_model, run
 from urn.tuning import ToReference, Tuned, TuningError, tuners
 
-SECONDS = {"mixture": 40.0, "digits network": 60.0}
+SECONDS = {"mixture": 20.0, "digits network": 40.0}
 STARTS = {"mixture": 512, "digits network": 256}
 BUDGETS = {"mixture": (5, 10), "digits network": (5,)}
 QUICK = ("untuned",)

@@ -305,7 +305,7 @@ def test_quick_records_of_tuned_plans_and_tuners(quick: dict[str, dict[str, Any]
     made += [one(quick["tuned"]) for one in tuned_tables.TUNED]
     assert all(len(row) == len(table.header) for table in made for row in table.rows)
     assert all(table.rows for table in made)
-    assert "40 seconds on the mixture and 60 on the network" in page.tuners_section(quick["tuners"])
+    assert "20 seconds on the mixture and 40 on the network" in page.tuners_section(quick["tuners"])
     line = next(one for one in quick["tuned"]["rows"][0]["lines"] if one["name"] == "Urn, tuned")
     assert set(line["over"]) == {"diffusers, by its settings", "diffusers, any way"}
 

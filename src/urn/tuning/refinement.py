@@ -72,11 +72,7 @@ def is_differentiable(task: Task, plan: Plan) -> bool:
             check_differentiable(task.model, few)
             loss = task.loss(draft(), few, task.target_of(few))
             slopes = torch.autograd.grad(loss, free, allow_unused=True)
-        except (
-            TuningError,
-            RuntimeError,
-            TypeError,
-        ):  # also what a function of NumPy makes of a tensor with a gradient
+        except (TuningError, RuntimeError, TypeError):  # the last of what NumPy makes of a tensor with a gradient
             return False
     return any(slope is not None and bool((slope != 0).any()) for slope in slopes)
 
