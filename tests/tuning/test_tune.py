@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from typing import Any
 
 import optuna
@@ -204,6 +205,37 @@ def test_wrong_arguments_are_refused_before_anything_runs(given, said, monkeypat
     monkeypatch.setattr(urn.tuning.Task, "run", lambda *_: pytest.fail("a plan was run"))
     with pytest.raises(ValueError, match=said):
         tune(plane(), **{"tuner": "untuned", **SMALL, **given})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("auto", {"robust": -1.0}, "robust=-1.0 must be positive"),
+        ("grid", {"robust": 0.0}, "robust=0.0 must be positive"),
+        ("coefficients", {"ridge": -1e-3}, "ridge=-0.001 must be at least 0"),
+        ("ld3", {"radius": -0.1}, "radius=-0.1 must be at least 0"),
+        ("ld3", {"method": "dimm"}, "method='dimm' is unknown"),
+        ("s4s", {"history": 0}, "history=0 must be an integer of at least 1"),
+        ("amed", {"rounds": 0}, "rounds=0 must be an integer of at least 1"),
+        ("epd", {"batch": -5}, "batch=-5 must be an integer of at least 1"),
+        ("ays", {"draws": 0}, "draws=0 must be an integer of at least 1"),
+        ("gits", {"discounts": (1.0, -1.0)}, "discounts=-1.0 must be positive"),
+        ("usf", {"etas": -1.0}, "etas=-1.0 must be at least 0"),
+        ("autodiffusion", {"extra": -1}, "extra=-1 must be an integer of at least 0"),
+        ("beta", {"fine": 1}, "fine=1 must be at least 2"),
+        ("tpe", {"labels": 0.9}, "labels=0.9 must be between 0 and 0.5"),
+        ("surrogate", {"inner": "surrogate"}, "inner='surrogate' must be another tuner"),
+        ("surrogate", {"inner": "tpe", "options": {"etas": -1.0}}, "etas=-1.0 must be at least 0"),
+        ("dc_solver", {"grids": ("karas",)}, "grid='karas' is unknown"),
+        ("iia", {"regressors": 99}, "regressors=99 must be an integer from 1 to"),
+        ("timestep_aligner", {"width": 2.0}, "width=2.0 must be between 0 and 1"),
+        ("dpm_solver_v3", {"lambdas": (2,)}, "lambdas=2 must be at least 3"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_anything_runs(name, options, said, monkeypatch):
+    monkeypatch.setattr(urn.tuning.Task, "run", lambda *given: pytest.fail("something ran"))
+    with pytest.raises(ValueError, match=re.escape(said)):
+        tune(plane(), 5, tuner=name, **options, **SMALL)
 
 
 def test_other_models_are_refused():

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from urn.compiler import compile_plan
-from urn.method import Method, number
+from urn.method import Method, at_least_one, number
 from urn.plan import Plan, PlanError, Rows
 from urn.tuning.search import Search, Tried
 from urn.tuning.task import Starts, Task, TuningError
@@ -199,8 +199,7 @@ def last_tried(search: Search, label: str) -> Tried | None:
 def check_settings(**settings: Any) -> None:
     """Refuse settings that are no positive integers."""
     for name, value in settings.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}={value!r} must be an integer of at least 1")
+        at_least_one(name, value)
 
 
 __all__ = [

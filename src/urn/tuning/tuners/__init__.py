@@ -11,6 +11,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -54,7 +55,7 @@ class Tuner:
         return (inspect.getdoc(self.function) or "").split("\n")[0]
 
     def check_options(self, options: Mapping[str, Any]) -> None:
-        """Refuse options that it does not have, or of another kind than their defaults."""
+        """Refuse options that it does not have, of another kind than their defaults, or out of range."""
         for name, value in options.items():
             if name not in self.defaults:
                 allowed = ", ".join(self.defaults) or "none"
@@ -66,9 +67,21 @@ class Tuner:
                     if bad or isinstance(value, str):
                         raise ValueError(f"tuner {self.name!r}: {name}={value!r} must be {what}, as {default!r}")
                     break
+        if self.function.__module__.startswith(f"{__name__}."):
+            with suppress(_SearchWantedError):  # Urn's own check their options before they look at the search
+                self.function(_NoSearch(), **options)
 
     def __call__(self, search: Search, **options: Any) -> None:
         self.function(search, **options)
+
+
+class _SearchWantedError(Exception):
+    pass
+
+
+class _NoSearch:
+    def __getattr__(self, name: str) -> Any:
+        raise _SearchWantedError
 
 
 def tuner(

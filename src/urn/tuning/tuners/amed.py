@@ -22,10 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from urn.method import at_least_one
 from urn.methods import find_method
 from urn.plan import Plan
-from urn.tuning.descent import descend, grid_of, last_tried, recompiled
+from urn.tuning.descent import check_settings, descend, grid_of, last_tried, recompiled
 from urn.tuning.search import CHEAP, Search
 from urn.tuning.times import gaps_of, times_of
 from urn.tuning.tuners import tuner
@@ -52,6 +51,7 @@ def amed(
         times: whether the grid is free too, which the paper leaves as it is.
         rounds, iterations, batch: of the descent.
     """
+    check_settings(rounds=rounds, iterations=iterations, batch=batch)
     known = last_tried(search, "amed")
     plan = best_grid(search, "amed") if known is None else known.plan
     steps, options = plan.steps, dict(plan.options)
@@ -94,7 +94,7 @@ def epd(
     Raises:
         ValueError: a setting is out of range, or the budget has no step of so many points.
     """
-    at_least_one("points", points)
+    check_settings(points=points, rounds=rounds, iterations=iterations, batch=batch)
     label = f"epd, {points} points"
     known = last_tried(search, label)
     plan = _first(search, points) if known is None else known.plan

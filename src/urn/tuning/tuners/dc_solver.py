@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from urn.grids import find_grid
 from urn.method import Method, at_least_one, number, one_of
 from urn.methods import find_method
 from urn.plan import Plan
@@ -61,6 +62,8 @@ def dc_solver(
     at_least_one("kept", kept)
     at_least_one("calibration", calibration)
     number("width", width, 0, 2, ends=False)
+    for name in grids or ():
+        find_grid(name)
     task = search.task
     starts = task.train.first(min(calibration, len(task.train)))
     few, found = min(CHEAP, len(task.train)), []

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from urn.coefficients.model_statistics import ModelStatistics
+from urn.grids import find_grid
 from urn.loops.model_statistics import model_statistics, noised_states
 from urn.method import at_least_one, one_of
 from urn.plan import Plan
@@ -66,6 +67,8 @@ def dpm_solver_v3(
         raise ValueError(f"calibration={calibration!r} must be at least 2: the statistics have variances")
     at_least_one("probes", probes)
     at_least_one("kept", kept)
+    for name in grids or ():
+        find_grid(name)
     task = search.task
     starts = task.train.first(min(calibration, len(task.train)))
     plans: dict[str, Plan] = {}

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from urn.compiler import compile_plan
-from urn.method import at_least_one
+from urn.method import at_least_one, number
 from urn.methods import METHODS
 from urn.plan import Plan, PlanError
 from urn.prediction import as_tensor
@@ -42,6 +42,8 @@ def grid(search: Search, pairs: int = 3, iterations: int = 10, part: int = 128, 
     `pairs`: from how many of the best pairs of method and grid; `part`, `robust`: see `urn.tuning.least_squares.Settings`.
     """
     at_least_one("pairs", pairs)
+    if robust != math.inf:
+        number("robust", robust, 0, ends=False)
     settings = Settings(at_least_one("iterations", iterations), at_least_one("part", part), robust=robust, ridge=1e-6)
     if search.task.model.integer_times:
         raise TuningError("model.integer_times=True: times are moved by small steps; take the tuner 'auto'")

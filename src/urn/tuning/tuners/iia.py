@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from urn.arithmetic import weighted_sum
+from urn.grids import find_grid
 from urn.method import at_least_one, one_of
 from urn.plan import Combine, Evaluate, Plan, Row
 from urn.tuning.search import Search
@@ -85,6 +86,8 @@ def iia(
     at_least_one("calibration", calibration)
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 0:
         raise ValueError(f"rows={rows!r} must be an integer of at least 0")
+    for name in grids or ():
+        find_grid(name)
     task = search.task
     starts = task.train.first(min(calibration, len(task.train)))
     known = sorted((one for one in search.tried if one.untuned and not one.plan.stochastic), key=lambda one: one.value)

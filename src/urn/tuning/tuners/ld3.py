@@ -23,12 +23,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from urn.method import Method, Steps, rewritten
+from urn.method import Method, Steps, number, rewritten
 from urn.methods import METHODS, find_method
 from urn.nodes import Nodes
 from urn.plan import Evaluate, Plan, Read, Register, Row
 from urn.processes import Process
-from urn.tuning.descent import descend, grid_of, last_tried, recompiled
+from urn.tuning.descent import check_settings, descend, grid_of, last_tried, recompiled
 from urn.tuning.search import Search
 from urn.tuning.task import TuningError
 from urn.tuning.times import angle, gaps_of, time_of, times_of
@@ -59,6 +59,10 @@ def ld3(
         radius: of the ball in which each training start may move, in units of the prior's std; 0 for none.
         rounds, iterations, batch: of the descent; the starts move between rounds.
     """
+    check_settings(rounds=rounds, iterations=iterations, batch=batch)
+    number("radius", radius, 0)
+    if method is not None:
+        find_method(method)
     plan = first_plan(search, method)
     label = f"ld3, {plan.method}"
     known = last_tried(search, label)

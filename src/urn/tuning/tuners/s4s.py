@@ -23,11 +23,11 @@ from torch import Tensor
 
 from urn.coefficients.exponential import EPSILON, X0, by_lambda, by_share, integral_weights
 from urn.compiler import compile_plan
-from urn.method import at_least_one
+from urn.method import number
 from urn.nodes import Nodes
 from urn.plan import Plan
 from urn.processes import Process
-from urn.tuning.descent import descend, grid_of, last_tried, recompiled
+from urn.tuning.descent import check_settings, descend, grid_of, last_tried, recompiled
 from urn.tuning.search import CHEAP, Search
 from urn.tuning.times import gaps_of, times_of
 from urn.tuning.tuners import tuner
@@ -56,6 +56,8 @@ def s4s(
         rounds, iterations, batch: of the descent; coefficients and times take turns, a round each, and the starts move
             between rounds.
     """
+    check_settings(history=history, rounds=rounds, iterations=iterations, batch=batch)
+    number("radius", radius, 0)
     known = last_tried(search, LABEL)
     plan = first_plan(search, history) if known is None else known.plan
     process, grid = plan.process, grid_of(plan)
@@ -75,7 +77,6 @@ def s4s(
 
 def first_plan(search: Search, history: int) -> Plan:
     """The best on some training starts of exponential Adams-Bashforth plans, with their coefficients as numbers."""
-    at_least_one("history", history)
     task = search.task
     process = task.model.process
     untuned = [one for one in search.tried if one.untuned]

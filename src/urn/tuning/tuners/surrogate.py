@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from urn.method import at_least_one
+from urn.tuning.descent import check_settings
 from urn.tuning.objectives import ToData, ToReference
 from urn.tuning.search import CHEAP, Search
 from urn.tuning.surrogate import DRAWN, FINE, rank_transfer
@@ -45,15 +45,16 @@ def surrogate(
         components: Gaussians of the mixture.
         options: the inner tuner's.
     """
-    at_least_one("confirm", confirm)
-    task, chosen = search.task, find_tuner(inner)
+    check_settings(confirm=confirm, samples=samples, components=components)
+    chosen = find_tuner(inner)
     if chosen.name == "surrogate":
         raise ValueError("inner='surrogate' must be another tuner")
+    chosen.check_options(options or {})
+    task = search.task
     if chosen.paired and not task.objective.paired:
         raise ValueError(
             f"inner={inner!r} needs objective='reference'; {task.objective.name} has no error for every start"
         )
-    chosen.check_options(options or {})
     conditioning = dict(task.train.first(samples).conditioning)
     drawn = min(samples, len(task.train))
     data = task.train_target if isinstance(task.objective, ToData) else None

@@ -25,6 +25,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from urn.compiler import compile_plan
+from urn.grids import find_grid
 from urn.method import Steps, at_least_one, combine, evaluate, number, one_of
 from urn.methods import find_method
 from urn.nodes import Nodes
@@ -71,6 +72,8 @@ def timestep_aligner(
     at_least_one("kept", kept)
     at_least_one("calibration", calibration)
     number("width", width, 0, 1, ends=False)
+    for name in grids or ():
+        find_grid(name)
     task = search.task
     if task.model.integer_times:
         raise TuningError("model.integer_times=True: labels between the integers cannot be shown to it")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 
-from urn.method import at_least_one
+from urn.method import at_least_one, number
 from urn.tuning.evolution import given_plan, seeds_in
 from urn.tuning.search import Search
 from urn.tuning.space import space_of
@@ -33,6 +33,8 @@ def tpe(search: Search, most: int = 1000, etas: float = 0.0, labels: float = 0.0
     import optuna
 
     at_least_one("most", most)
+    number("etas", etas, 0)
+    number("labels", labels, 0, 0.5)
     space = space_of(search, etas=etas, labels=labels)
     study, distributions = search.study, space.distributions()
     with warnings.catch_warnings():

@@ -14,7 +14,7 @@ arXiv 2312.07243, section 5 and algorithm 2.
 
 from __future__ import annotations
 
-from urn.method import at_least_one
+from urn.method import at_least_one, number
 from urn.tuning.evolution import evolve
 from urn.tuning.search import Search
 from urn.tuning.space import space_of
@@ -49,6 +49,8 @@ def usf(
     """
     for name, value in (("population", population), ("brood", brood), ("measured", measured), ("most", most)):
         at_least_one(name, value)
+    number("etas", etas, 0)
+    number("labels", labels, 0, 0.5)
     space = space_of(search, etas=etas, labels=labels)
     evolve(
         search,
