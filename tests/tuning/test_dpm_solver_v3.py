@@ -80,3 +80,13 @@ def test_wrong_options_are_refused_before_any_work() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             dpm_solver_v3(search_of(task), **options)
+
+
+def test_knots_that_begin_at_the_start_but_for_rounding_begin_there() -> None:
+    """On a table of betas t of lambda(999) is not 999 to the last bit."""
+    table = urn.VP.from_betas(torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64))
+    task = task_of(5, 8, process=table)
+    plans = [plan_within(table, "dpm_solver_v3", 5, grid) for grid in ("lambda", "uniform")]
+    for count in (5, 6, 9):
+        knots = torch.linspace(*lambdas_of(plans), count, dtype=torch.float64)
+        assert np.isfinite(measured(task, knots, task.train).l.values).all()

@@ -60,6 +60,32 @@ def test_a_search_stopped_while_it_is_judged_keeps_its_plan(found, monkeypatch):
     assert caught.value.plan is not None
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_function_or_network_that_fails_is_named_and_what_was_found_is_kept(late):
+    """An objective that fails at its fortieth call, or only on the tuner's own plan; a network that takes no such argument."""
+    count = itertools.count()
+
+    def bright(x):
+        if (seen or not late) and next(count) >= 40 * (not late):
+            raise KeyError("mood")
+        return float(x.mean())
+
+    seen = []
+
+    @tuner(source="made up")
+    def tries(search):
+        """One plan more."""
+        seen.append(True)
+        search.try_plan(plan_within(PROCESS, "ddim", 4, "karras"), "mine")
+
+    with pytest.raises(TuningError, match="KeyError: 'mood'") as caught:
+        tune(plane(), 5, tuner=tries, objective=bright, **SMALL)
+    assert (caught.value.plan is not None) == late
+    assert isinstance(caught.value.__cause__, KeyError)
+    with pytest.raises(TuningError, match=r"TypeError: .*unexpected keyword argument 'mood'"):
+        tune(plane(), 5, tuner="untuned", conditioning={"mood": 1}, **SMALL)
+
+
 def test_a_study_of_another_network_or_other_data_is_not_gone_on_with(tmp_path):
     given = {"tuner": "untuned", "storage": tmp_path / "tune.db", **SMALL}
     tune(plane(), 5, **given)

@@ -1,10 +1,12 @@
 """Tuning: the best plan for a model and a number of model calls.
 
 ```
-front.py       tune, the front door
+front.py       tune, the front door; arguments.py, what it refuses; resumed.py, whether a search that goes on is the same
 task.py        a model, a budget, an objective, starts to train on and starts held out
 objectives.py  what a plan is judged by
 dense.py       any plan with one call a step as free weights
+sensitivity.py, least_squares.py, descent.py   a plan's samples by its numbers, and the fits of these
+times.py       a grid as free numbers
 untuned.py     the plans that every search starts from
 candidates.py  a plan's times and choices before it is compiled; the untuned plans as such
 space.py       the free choices of a plan

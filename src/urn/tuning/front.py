@@ -15,9 +15,10 @@ from torch import Tensor
 from urn.model import Model
 from urn.noise import sample_seeds
 from urn.plan import Plan
-from urn.processes import components_of, is_between, process_to_json, with_side_input
+from urn.processes import process_to_json
 from urn.sampling import progress_bar
-from urn.tuning.objectives import Objective, ToData, ToReference, as_objective
+from urn.tuning.arguments import check_arguments
+from urn.tuning.objectives import Objective, ToReference, as_objective
 from urn.tuning.record import Entry, Record, Tuned, tried_rows
 from urn.tuning.resumed import check_same
 from urn.tuning.search import CHEAP, Search, open_study
@@ -114,7 +115,9 @@ def tune(
         check_times_move(model)
     if isinstance(model, Model) and model.integer_times and isinstance(goal, ToReference) and goal.plan is None:
         goal = replace(goal, plan=plan_within(model.process, "dpmpp_3m", goal.calls, "trailing"))
-    _check(model, steps, starts, held_out, goal, seeded or {}, trials, evaluations, seconds, batch_size, dtype, device)
+    check_arguments(
+        model, steps, starts, held_out, goal, seeded or {}, trials, evaluations, seconds, batch_size, dtype, device
+    )
     if chosen.paired and not goal.paired:
         raise ValueError(
             f"tuner={chosen.name!r} needs objective='reference'; {goal.name} gives no error for every start"
@@ -142,35 +145,38 @@ def tune(
             if bar is None
             else (lambda one: (bar.update(), bar.set_postfix_str(f"{one.value:.4g} {one.label}"))),
         )
+        its = (search, chosen, options)
         try:
             _try_untuned(search, seeded or {}, model.integer_times)
             if not search.is_over:
                 chosen(search, **options)
             if search.is_over and chosen.name != "untuned" and all(one.untuned for one in search.tried):
                 search.notes["limit"] = "reached before the tuner had measured a plan: nothing was tuned"
+            search.is_judged = True
+            result = _found(*its)
         except KeyboardInterrupt:
-            raise TuningInterrupted(*_kept(search, chosen, options)) from None
+            raise TuningInterrupted(*_kept(*its)) from None
         except TuningError as error:
-            error.plan, error.record = _kept(search, chosen, options)
+            error.plan, error.record = _kept(*its)
             raise
-        try:
-            result = _found(search, chosen, options)
-        except KeyboardInterrupt:
-            raise TuningInterrupted(search.best.plan, None) from None
-        except TuningError as error:
-            error.plan = search.best.plan
-            raise
+        except Exception as error:  # of the user's network or objective, or an option that does not suit this search
+            stopped = TuningError(str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
+            stopped.plan, stopped.record = _kept(*its)
+            raise stopped from error
     if result is None:
         raise TuningError("no plan gave finite samples and a finite objective: is the model's process right?")
     return result
 
 
 def _kept(search: Search, chosen: Tuner, options: Mapping[str, Any]) -> tuple[Plan | None, Record | None]:
-    """What a search that was stopped has found; without a record where the judging is stopped too, or fails."""
+    """What a search that was stopped has found; without a record where it was stopped in the judging, then or now."""
     try:
-        return _found(search, chosen, options) or (None, None)
-    except (KeyboardInterrupt, TuningError):
-        return search.best.plan, None
+        if not search.is_judged:
+            search.is_judged = True
+            return _found(search, chosen, options) or (None, None)
+    except (KeyboardInterrupt, Exception):  # the judging, too
+        pass
+    return search.best.plan, None
 
 
 def _try_untuned(search: Search, seeded: Mapping[str, Plan], whole: bool) -> None:
@@ -276,66 +282,6 @@ def _split(conditioning: Mapping[str, Any], starts: int, held_out: int) -> tuple
         else:
             first[name] = rest[name] = value
     return first, rest
-
-
-def _check(
-    model: Any,
-    steps: Any,
-    starts: Any,
-    held_out: Any,
-    goal: Objective,
-    seeded: Mapping[str, Plan],
-    trials: Any,
-    evaluations: Any,
-    seconds: Any,
-    batch_size: Any,
-    dtype: Any,
-    device: Any,
-) -> None:
-    if not isinstance(model, Model):
-        raise ValueError(f"model={model!r} must be a Model: urn.Model(net, process, predicts=...)")
-    if model.shape is None:
-        raise ValueError("model: it does not know the shape of a sample: Model(..., shape=(...))")
-    process = model.process
-    if len(components_of(process)) > 1 or with_side_input(process) is not None or is_between(process):
-        raise ValueError(f"model: plans are tuned on processes x = alpha x0 + sigma epsilon; {process} is another kind")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
-        raise ValueError(f"steps={steps!r} must be an integer of at least 2: one call leaves nothing to choose")
-    for name, value, least in (
-        ("starts", starts, 8),
-        ("held_out", held_out, 8),
-        ("trials", 1 if trials is None else trials, 1),
-        ("evaluations", 1 if evaluations is None else evaluations, 1),
-        ("batch_size", batch_size, 1),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
-    if seconds is not None and (not isinstance(seconds, (int, float)) or not seconds > 0):
-        raise ValueError(f"seconds={seconds!r} must be positive")
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ValueError(f"dtype={dtype!r} must be a floating-point torch.dtype")
-    try:
-        torch.empty(1, dtype=dtype, device=device)
-    except (RuntimeError, TypeError, AssertionError) as error:
-        raise ValueError(f"device={device!r} is none that torch has here: {str(error).splitlines()[0]}") from None
-    if isinstance(goal, ToReference) and evaluations is not None:
-        least = (goal.reference(process).nfe + steps) * starts
-        if evaluations < least:
-            raise ValueError(
-                f"evaluations={evaluations!r}: the reference and one plan from {starts} training starts take {least}; take "
-                "fewer starts, or ToReference(calls=...) with fewer calls"
-            )
-    if isinstance(goal, ToData) and tuple(goal.data.shape[1:]) != model.shape:
-        raise ValueError(f"data: {tuple(goal.data.shape)}; this model's samples have shape {model.shape}")
-    if not isinstance(seeded, Mapping):
-        raise ValueError(f"seeded={seeded!r} must be plans by their labels, a dict")
-    for label, plan in seeded.items():
-        if not isinstance(plan, Plan):
-            raise ValueError(f"seeded[{label!r}]={plan!r} must be a Plan")
-        if plan.process != process:
-            raise ValueError(f"seeded[{label!r}] is for {plan.process}; the model's process is {process}")
-        if plan.nfe > steps:
-            raise ValueError(f"seeded[{label!r}] calls the model {plan.nfe} times; the budget is {steps}")
 
 
 def starts_of(

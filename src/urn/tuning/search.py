@@ -72,6 +72,7 @@ class Search:
         self.trials, self.evaluations, self.seconds = trials, evaluations, seconds
         self._told, self._started = told, time.monotonic()
         self.notes: dict[str, Any] = {}
+        self.is_judged = False  # whether the plans found are run from held-out starts
         self.tried: list[Tried] = []
         self._numbers: set[int] = set()
         self._by_plan: dict[Plan, Tried] = {}

@@ -9,6 +9,7 @@ Source: Zheng, Lu, Chen & Zhu 2023, DPM-Solver-v3, arXiv 2310.13268, section 3.2
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -115,7 +116,8 @@ def measured(task: Task, knots: Tensor, starts: Starts, probes: int | None = 1, 
     else:
         times = process.t_of_lambda(knots)
         first = torch.as_tensor(process.t_start, dtype=torch.float64)
-        whole = times if float(times[0]) == float(first) else torch.cat([first[None], times])
+        begins = math.isclose(float(knots[0]), float(process.lambda_(first)), abs_tol=1e-9)  # to rounding
+        whole = torch.cat([first[None], times[1:] if begins else times])
         x = starting_states(process, float(whole[0]), starts)
         with torch.no_grad():
             states = torch.stack(fine_states(task, whole, x, starts, parts=1)[-len(knots) :])
