@@ -1,4 +1,4 @@
-"""What `urn.tune` refuses before anything runs."""
+"""What `urn.tune` and its tuners refuse before anything runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from urn.method import at_least_one
 from urn.model import Model
 from urn.plan import Plan
 from urn.processes import components_of, is_between, with_side_input
@@ -76,3 +77,9 @@ def check_arguments(
             raise ValueError(f"seeded[{label!r}] is for {plan.process}; the model's process is {process}")
         if plan.nfe > steps:
             raise ValueError(f"seeded[{label!r}] calls the model {plan.nfe} times; the budget is {steps}")
+
+
+def check_settings(**settings: Any) -> None:
+    """Refuse settings that are no positive integers."""
+    for name, value in settings.items():
+        at_least_one(name, value)

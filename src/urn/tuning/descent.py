@@ -27,8 +27,9 @@ import torch
 from torch import Tensor
 
 from urn.compiler import compile_plan
-from urn.method import Method, at_least_one, number
+from urn.method import Method, number
 from urn.plan import Plan, PlanError, Rows
+from urn.tuning.arguments import check_settings
 from urn.tuning.search import Search, Tried
 from urn.tuning.task import Starts, Task, TuningError
 
@@ -196,14 +197,7 @@ def last_tried(search: Search, label: str) -> Tried | None:
     return min(before, key=lambda one: one.value, default=None)
 
 
-def check_settings(**settings: Any) -> None:
-    """Refuse settings that are no positive integers."""
-    for name, value in settings.items():
-        at_least_one(name, value)
-
-
 __all__ = [
-    "check_settings",
     "descend",
     "frozen",
     "gradients",

@@ -4,10 +4,7 @@ Such a function can be made smaller on the training starts than it is on any oth
 descent (`urn.tuning.descent`). The plan that comes out is the best there of the plans after each round; and none comes out
 unless the 95 % interval of its gain on them, over halves of these starts, lies above 0.
 
-Distances to data are not refined so. Tried on the digits mixture from plans fitted on the reference, with 1,024 starts, the
-descent took the energy distance at 4 calls from -0.0021 to -0.0026 on the training starts, and from 0.0001 to 0.0007 on unseen
-starts and data; at 5 calls from -0.0016 to -0.0024, and from -0.0002 to 0.0003. From untuned plans it gains (4 calls: 0.0054 to
-0.0008 in 36 seconds), and the fit on the reference gains more (to 0.0001 in 44 seconds).
+Distances to data are not refined so: `auto` leaves them to the fit on the reference and to the black-box search.
 """
 
 from __future__ import annotations

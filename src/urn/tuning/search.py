@@ -55,6 +55,7 @@ class Search:
         seed: of the tuner's own random numbers.
         trials, evaluations, seconds: the limits, None for none.
         notes: what a tuner has to say beside its plans, for the record: JSON values by name.
+        is_judged: whether the plans found are being run from held-out starts, or were.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Search:
         self.trials, self.evaluations, self.seconds = trials, evaluations, seconds
         self._told, self._started = told, time.monotonic()
         self.notes: dict[str, Any] = {}
-        self.is_judged = False  # whether the plans found are run from held-out starts
+        self.is_judged = False
         self.tried: list[Tried] = []
         self._numbers: set[int] = set()
         self._by_plan: dict[Plan, Tried] = {}

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from urn.methods import find_method
 from urn.plan import Plan
-from urn.tuning.descent import check_settings, descend, grid_of, last_tried, recompiled
+from urn.tuning.arguments import check_settings
+from urn.tuning.descent import descend, grid_of, last_tried, recompiled
 from urn.tuning.search import CHEAP, Search
 from urn.tuning.times import gaps_of, times_of
 from urn.tuning.tuners import tuner

@@ -25,9 +25,10 @@ from typing import Any
 import torch
 
 from urn.compiler import compile_plan
-from urn.method import at_least_one, number
+from urn.method import number
 from urn.methods import METHODS
 from urn.plan import Plan, PlanError
+from urn.tuning.arguments import check_settings
 from urn.tuning.least_squares import Settings
 from urn.tuning.objectives import ToReference
 from urn.tuning.refinement import refine
@@ -60,14 +61,7 @@ def auto(
     `plans`: from how many of the best untuned ones; `iterations`: of each fit, at most; `black_box`: trials of that search;
     `robust`, `part`: see `urn.tuning.least_squares.Settings`; `rounds`: of the descent on a function of the samples.
     """
-    for name, value in (
-        ("plans", plans),
-        ("iterations", iterations),
-        ("black_box", black_box),
-        ("part", part),
-        ("rounds", rounds),
-    ):
-        at_least_one(name, value)
+    check_settings(plans=plans, iterations=iterations, black_box=black_box, part=part, rounds=rounds)
     number("robust", robust, 0, ends=False)
     task = search.task
     if task.model.integer_times:

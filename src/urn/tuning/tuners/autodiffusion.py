@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from urn.method import at_least_one
 from urn.model import Model
+from urn.tuning.arguments import check_settings
 from urn.tuning.candidates import HOMOGENEOUS, Candidate
 from urn.tuning.evolution import evolve, members, seeds_in
 from urn.tuning.search import Search
@@ -54,8 +54,7 @@ def autodiffusion(
         population: how many of the best are parents.
         most: plans measured in each stage.
     """
-    at_least_one("population", population)
-    at_least_one("most", most)
+    check_settings(population=population, most=most)
     if isinstance(extra, bool) or not isinstance(extra, int) or extra < 0:
         raise ValueError(f"extra={extra!r} must be an integer of at least 0")
     chosen = method or _best_method(search)

@@ -42,7 +42,7 @@ from urn.noise import SeededNoise, sample_seeds
 from urn.plan import Node
 from urn.prediction import conversion
 from urn.processes import Process
-from urn.tuning.descent import check_settings
+from urn.tuning.arguments import check_settings
 from urn.tuning.objectives import ToData
 from urn.tuning.search import Search
 from urn.tuning.task import TuningError

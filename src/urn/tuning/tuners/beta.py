@@ -30,10 +30,10 @@ from urn.compiler import compile_plan
 from urn.executor import execute
 from urn.grids import beta as beta_grid
 from urn.grids import rounded
-from urn.method import at_least_one
 from urn.methods import find_method
 from urn.plan import Evaluate, Plan, PlanError, Row
 from urn.prediction import as_tensor
+from urn.tuning.arguments import check_settings
 from urn.tuning.search import Search
 from urn.tuning.task import Starts, Task
 from urn.tuning.tuners import tuner
@@ -56,8 +56,7 @@ def beta(search: Search, method: str | None = None, most: int = 60, fine: int = 
     """
     import optuna
 
-    for name, value in (("most", most), ("fine", fine), ("looked", looked)):
-        at_least_one(name, value)
+    check_settings(most=most, fine=fine, looked=looked)
     if fine < 2:
         raise ValueError(f"fine={fine!r} must be at least 2: a change is between two predictions")
     if method is not None:

@@ -35,7 +35,7 @@ from urn.model import Model
 from urn.plan import Combine, Evaluate, Plan
 from urn.processes import Process
 from urn.processes.process import check_positive
-from urn.tuning.descent import check_settings
+from urn.tuning.arguments import check_settings
 from urn.tuning.search import Search
 from urn.tuning.task import TuningError
 from urn.tuning.times import angle, time_of

@@ -28,7 +28,8 @@ from urn.methods import METHODS, find_method
 from urn.nodes import Nodes
 from urn.plan import Evaluate, Plan, Read, Register, Row
 from urn.processes import Process
-from urn.tuning.descent import check_settings, descend, grid_of, last_tried, recompiled
+from urn.tuning.arguments import check_settings
+from urn.tuning.descent import descend, grid_of, last_tried, recompiled
 from urn.tuning.search import Search
 from urn.tuning.task import TuningError
 from urn.tuning.times import angle, gaps_of, time_of, times_of

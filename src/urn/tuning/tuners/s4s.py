@@ -27,7 +27,8 @@ from urn.method import number
 from urn.nodes import Nodes
 from urn.plan import Plan
 from urn.processes import Process
-from urn.tuning.descent import check_settings, descend, grid_of, last_tried, recompiled
+from urn.tuning.arguments import check_settings
+from urn.tuning.descent import descend, grid_of, last_tried, recompiled
 from urn.tuning.search import CHEAP, Search
 from urn.tuning.times import gaps_of, times_of
 from urn.tuning.tuners import tuner

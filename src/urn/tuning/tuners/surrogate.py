@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from urn.tuning.descent import check_settings
+from urn.tuning.arguments import check_settings
 from urn.tuning.objectives import ToData, ToReference
 from urn.tuning.search import CHEAP, Search
 from urn.tuning.surrogate import DRAWN, FINE, rank_transfer

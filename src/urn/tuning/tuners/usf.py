@@ -14,7 +14,8 @@ arXiv 2312.07243, section 5 and algorithm 2.
 
 from __future__ import annotations
 
-from urn.method import at_least_one, number
+from urn.method import number
+from urn.tuning.arguments import check_settings
 from urn.tuning.evolution import evolve
 from urn.tuning.search import Search
 from urn.tuning.space import space_of
@@ -47,8 +48,7 @@ def usf(
         etas: the largest noise of a step; 0 for deterministic plans.
         labels: the largest share by which times shown to the network may be moved, at most 0.5.
     """
-    for name, value in (("population", population), ("brood", brood), ("measured", measured), ("most", most)):
-        at_least_one(name, value)
+    check_settings(population=population, brood=brood, measured=measured, most=most)
     number("etas", etas, 0)
     number("labels", labels, 0, 0.5)
     space = space_of(search, etas=etas, labels=labels)
