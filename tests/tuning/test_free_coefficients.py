@@ -194,11 +194,11 @@ def test_a_ridge_keeps_the_weights_where_they_were() -> None:
     assert moved[1] < 0.05 * moved[0]
 
 
-def test_a_start_far_off_and_a_sensitive_one_count_less() -> None:
-    squares = torch.tensor([1.0, 1.0, 1.0, 100.0], dtype=torch.float64)
-    J = torch.ones(2, 4, 3, dtype=torch.float64)
-    J[:, 1] *= 10.0
-    assert _weights(squares, J, 1.0).tolist() == pytest.approx([1 / 2, 4 / 100 / 2, 1 / 2, 1 / 101])
+def test_a_start_far_off_counts_less() -> None:
+    squares = torch.tensor([1.0, 3.0, 100.0], dtype=torch.float64)
+    assert _weights(squares, 1.0).tolist() == pytest.approx([1 / 2, 1 / 4, 1 / 101])
+    assert _weights(squares, float("inf")).tolist() == [1.0, 1.0, 1.0]
+    assert _weights(squares, 0.0).tolist() == [1.0, 1.0, 1.0]
 
 
 def test_few_evaluations_are_kept_to() -> None:

@@ -1,4 +1,4 @@
-"""Times alone, and the default tuner: grids first, coefficients second, a black-box search where there is nothing to square."""
+"""Times alone, and the default tuner: IIA, then coefficients, a black-box search where there is nothing to square."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from urn.tuning import ToReference, TuningError
 from urn.tuning.least_squares import Settings
 from urn.tuning.search import Search, open_study
 from urn.tuning.task import Task, make_starts
+from urn.tuning.tuners.auto import _affordable, _stepwise
 from urn.tuning.tuners.grid import Grid, fit_grid, free_of, jumps
 
 MIXTURE = GaussianMixture([0.3, 0.7], [[2.0, -1.0], [-1.0, 0.5]], [[0.3, 0.05], [0.1, 0.4]])
@@ -95,13 +96,38 @@ def test_the_differences_are_the_derivative() -> None:
         assert float((found[place] - slope).norm() / slope.norm()) < 0.02
 
 
-def test_auto_fits_the_coefficients_of_the_best_untuned_plans() -> None:
+def test_auto_fits_iia_and_then_the_coefficients_of_the_best_so_far() -> None:
+    """On the two grids on which the best untuned plans are; without it, from these plans."""
     _, record = tuned(MIXTURE.model(PROCESS, "v"), 4, iterations=8, plans=2)
+    untuned = sorted((value, label) for label, _, value, *_ in record.tried if ":" not in label and "fit" not in label)
+    stepwise = [
+        label for label, *_ in record.tried if label.startswith("iia_ddim") and "fitted to the trajectory" in label
+    ]
+    grids = list(dict.fromkeys(label.split(", ")[1] for _, label in untuned))[:2]
+    assert stepwise == [f"iia_ddim, {grid}, fitted to the trajectory" for grid in grids]
+    by_value = sorted((value, label) for label, _, value, *_ in record.tried if ":" not in label)
     fitted = {label.split(", iteration")[0] for label, *_ in record.tried if ":" in label}
-    untuned = sorted((value, label) for label, _, value, *_ in record.tried if ":" not in label)
-    assert fitted == {f"coefficients: {label}" for _, label in untuned[:2]}
+    assert fitted == {f"coefficients: {label}" for _, label in by_value[:2]}
+    assert by_value[0][1] in stepwise
     assert record.returned == "tuned"
     assert record.gain > 1.5
+    _, without = tuned(MIXTURE.model(PROCESS, "v"), 4, iterations=8, plans=2, stepwise=0)
+    assert not any(label.startswith("iia_ddim") for label, *_ in without.tried)
+    fitted = {label.split(", iteration")[0] for label, *_ in without.tried if ":" in label}
+    assert fitted == {f"coefficients: {label}" for _, label in untuned[:2]}
+
+
+def test_auto_leaves_iia_out_where_it_would_take_most_of_the_evaluations() -> None:
+    """Twice a fit, with the run that measures it, must be left after the reference and the untuned plans."""
+    one = 4 * (32 * 13 + 64)
+    for left, count in ((2 * one - 1, 0), (2 * one, 1), (3 * one - 1, 1), (3 * one, 2)):
+        search = search_of(MIXTURE.model(PROCESS, "v"), 4)
+        assert search.task.train_target is not None
+        before = search.task.evaluations
+        search.evaluations = before + left
+        _stepwise(search, 2)
+        assert [one.label.split(", ")[0] for one in search.tried] == ["iia_ddim"] * count
+        assert search.task.evaluations <= before + count * one  # a grid that ends with a jump has a step less
 
 
 def test_auto_of_a_model_without_gradients_fits_grids_alone() -> None:
@@ -118,14 +144,47 @@ def test_auto_of_a_model_without_gradients_fits_grids_alone() -> None:
 
 
 def test_auto_for_whole_times_shows_whole_times() -> None:
+    """IIA, other integers, and then the weights alone."""
     exact = MIXTURE.model(TABLE, "epsilon")
-    model = urn.Model(exact.net, TABLE, "epsilon", shape=(2,), integer_times=True)
+    shown = set()
+
+    def whole(x: Tensor, t: Tensor) -> Tensor:
+        shown.update(torch.as_tensor(t).flatten().tolist())
+        return exact.net(x, t)
+
+    model = urn.Model(whole, TABLE, "epsilon", shape=(2,), integer_times=True)
     plan, record = tuned(model, 5, black_box=15)
-    assert any(label.startswith("black box") for label, *_ in record.tried)
+    assert all(t == round(t) for t in shown)
+    kinds = {label.split(":")[0] for label, *_ in record.tried if ":" in label or label.startswith("iia_ddim")}
+    assert kinds >= {"black box", "coefficients", "iia_ddim, trailing, fitted to the trajectory"}
     assert all(float(t) == round(float(t)) for t in plan.times)  # type: ignore[arg-type]
-    assert record.gain >= 1
+    assert record.tuned.label.startswith("coefficients")
+    assert record.gain > 1.2
+    assert record.tuned.held_out.median < record.untuned.held_out.median / 2  # type: ignore[operator]
     with pytest.raises(TuningError, match="integer_times=True"):
         tuned(model, 5, tuner="grid")
+
+
+def test_auto_for_whole_times_without_gradients() -> None:
+    exact = MIXTURE.model(TABLE, "epsilon")
+
+    def opaque(x: Tensor, t: Tensor) -> Tensor:
+        with torch.no_grad():
+            return exact.net(x, t)
+
+    _, record = tuned(urn.Model(opaque, TABLE, "epsilon", shape=(2,), integer_times=True), 5, black_box=5)
+    assert not any(label.startswith("coefficients") for label, *_ in record.tried)
+    assert record.gain >= 1
+
+
+def test_a_jacobian_of_large_samples_is_of_fewer_starts() -> None:
+    """64 starts of 5 calls fit in memory; at a million coordinates 32 are taken, however few would fit."""
+    search = search_of(MIXTURE.model(PROCESS, "v"), 5)
+    assert _affordable(search, 1024, True) == (None, 64)
+    search.task.train.normals = torch.zeros(64, 1).expand(64, 1 << 20)
+    assert _affordable(search, 1024, True) == (None, 32)
+    search.task.train.normals = torch.zeros(64, 1).expand(64, (1 << 27) // (24 * 48))
+    assert _affordable(search, 1024, True) == (None, 48)
 
 
 def test_auto_for_data_starts_from_the_reference_and_judges_by_the_data() -> None:
@@ -144,6 +203,7 @@ def test_auto_for_data_starts_from_the_reference_and_judges_by_the_data() -> Non
         ("grid", {"iterations": 2.5}, r"iterations=2\.5 must be"),
         ("auto", {"black_box": 0}, "black_box=0 must be"),
         ("auto", {"plans": True}, "plans=True must be"),
+        ("auto", {"stepwise": -1}, "stepwise=-1 must be"),
         ("auto", {"robust": 0}, "robust=0 must be positive"),
     ],
 )

@@ -38,8 +38,7 @@ def test_the_loss_is_its_formula() -> None:
 def test_weights_are_the_losss_slopes() -> None:
     """d loss/d e^2, times the number of starts."""
     squares = torch.tensor([0.5, 2.0, 6.0], dtype=torch.float64)
-    alike = torch.ones(2, 3, 4, dtype=torch.float64)
-    for i, weight in enumerate(_weights(squares, alike, 3.0).tolist()):
+    for i, weight in enumerate(_weights(squares, 3.0).tolist()):
         move = 1e-6 * torch.eye(3, dtype=torch.float64)[i]
         slope = 3 * (_loss(squares + move, 3.0) - _loss(squares - move, 3.0)) / 2e-6
         assert weight == pytest.approx(slope, rel=1e-6)
@@ -75,7 +74,7 @@ def test_one_iteration_solves_what_is_linear_in_the_numbers(ridge: float) -> Non
     J = family.derivatives(family.theta, plan, task.train)[:, :30]  # three in four of the 40
     residuals = (task.run(plan, task.train) - target)[:30]
     c = 5.0 * float(squares[:30].median())
-    weights = _weights(squares[:30], J, c)
+    weights = _weights(squares[:30], c)
     H = torch.einsum("pbd,b,qbd->pq", J, weights, J) / 60 + torch.diag(ridge * squares.median() / family.scale.square())
     expected = family.theta - torch.linalg.solve(H, torch.einsum("pbd,b,bd->p", J, weights, residuals) / 60)
     found = fit(search, family, "one", Settings(iterations=1, part=64, ridge=ridge, damping=1e-9))
@@ -85,9 +84,8 @@ def test_one_iteration_solves_what_is_linear_in_the_numbers(ridge: float) -> Non
     assert found is not None
 
 
-def test_many_iterations_come_to_the_least_of_distance_and_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_iterations_come_to_the_least_of_distance_and_ridge() -> None:
     """mean r^2 + ridge |theta - theta_0|^2/scale^2 over what is linear in theta, from damped steps to the closed form."""
-    monkeypatch.setattr("urn.tuning.least_squares.SENSITIVE", 1e6)
     search = search_of(4)
     task, ridge = search.task, 0.5
     plan = dense_plan(urn.compile_plan("dpmpp_2m", PROCESS, 4, "uniform"))

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from urn.method import at_least_one
 from urn.model import Model
 from urn.plan import Plan
 from urn.processes import components_of, is_between, with_side_input
@@ -49,8 +48,7 @@ def check_arguments(
         ("evaluations", 1 if evaluations is None else evaluations, 1),
         ("batch_size", batch_size, 1),
     ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}={value!r} must be an integer of at least {least}")
+        check_settings(least, **{name: value})
     if seconds is not None and (not isinstance(seconds, (int, float)) or not seconds > 0):
         raise ValueError(f"seconds={seconds!r} must be positive")
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
@@ -79,7 +77,8 @@ def check_arguments(
             raise ValueError(f"seeded[{label!r}] calls the model {plan.nfe} times; the budget is {steps}")
 
 
-def check_settings(**settings: Any) -> None:
-    """Refuse settings that are no positive integers."""
+def check_settings(least: int = 1, /, **settings: Any) -> None:
+    """Refuse settings that are no integers of at least that."""
     for name, value in settings.items():
-        at_least_one(name, value)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}={value!r} must be an integer of at least {least}")

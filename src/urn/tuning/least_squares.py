@@ -27,7 +27,6 @@ from urn.plan import Plan
 from urn.tuning.search import Search
 from urn.tuning.task import Starts
 
-SENSITIVE = 4.0  # times the median squared sensitivity, from which a start counts less
 TRIES = 6  # steps tried before an iteration gives up
 LEAST, MOST = 1e-9, 1e9  # damping
 
@@ -106,7 +105,7 @@ def fit(search: Search, family: Family, label: str, settings: Settings) -> Plan 
         J = family.derivatives(theta, plan, task.train.part(chosen))
         with torch.no_grad():
             residuals = (task.run(plan, task.train.part(chosen)) - target[chosen]).flatten(1)
-        weights = _weights(squares[chosen], J, c)
+        weights = _weights(squares[chosen], c)
         H, g = _normal(J, residuals, weights)
         g = g + ridge * (theta - first)
         H = H + torch.diag(ridge)
@@ -157,11 +156,9 @@ def _loss(squares: Tensor, c: float) -> float:
     return float((c * torch.log1p(squares / c)).mean()) if c > 0 else float(squares.mean())
 
 
-def _weights(squares: Tensor, J: Tensor, c: float) -> Tensor:
-    """Of each start: less where its error is large, and where it is far more sensitive than most."""
-    sensitivity = J.double().square().sum((0, 2)).cpu()
-    usual = SENSITIVE * sensitivity.median()
-    return (usual / sensitivity.clamp(min=usual)) / (1 + squares / c)
+def _weights(squares: Tensor, c: float) -> Tensor:
+    """Of each start: less where its error is large."""
+    return 1 / (1 + squares / c) if c > 0 else torch.ones_like(squares)
 
 
 def _normal(J: Tensor, residuals: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -252,15 +252,14 @@ def check_differentiable(model: Model, starts: Starts) -> None:
     """Refuse a model through which no gradient passes.
 
     Raises:
-        NotDifferentiableError: the network breaks the graph, or takes integer times only.
+        NotDifferentiableError: the network breaks the graph.
     """
-    check_times_move(model)
     one = starts.first(2)
     x = one.normals.detach().clone().requires_grad_(True)
     t = (as_tensor(model.process.t_start) + as_tensor(model.process.t_end)) / 2
     try:
         with torch.enable_grad():
-            out = model(x, t=float(t), **one.conditioning)[0]
+            out = model(x, t=float(t.round() if model.integer_times else t), **one.conditioning)[0]
             kept = bool(out.requires_grad) and torch.autograd.grad(out.sum(), x, allow_unused=True)[0] is not None
     except (RuntimeError, PlanError) as error:
         raise NotDifferentiableError(f"model: its gradient fails ({error}); take a black-box tuner") from error

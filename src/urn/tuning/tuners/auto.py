@@ -1,13 +1,14 @@
 """The default: free coefficients and times, by what the model and the objective allow.
 
-1. All weights and times of the best untuned plans, by Levenberg-Marquardt on the reference (`coefficients`). With few
-   evaluations, the weights of the last sums alone, for whose derivatives few calls are differentiated.
+1. The weights of each step against a fine trajectory, by IIA on the grids on which untuned plans do best (`iia`), and then all
+   weights and times of the best plans so far, by Levenberg-Marquardt on the reference (`coefficients`). With few evaluations,
+   the weights of the last sums alone, for whose derivatives few calls are differentiated.
 2. Where no gradient passes through the model: times alone, by differences (`grid`).
 3. Where the objective is not a distance to a reference: 1 or 2 on a reference of their own, whose plans are then measured by
    the objective, and a black-box search over the times of the best of all. Between the two, for a differentiable function of
    the samples alone, all weights and times of the best plan by descent on it, judged on training starts kept from the descent
    (`urn.tuning.refinement`).
-4. For a network that takes integer times only: the black-box search over grids of integers.
+4. For a network that takes integer times only: IIA, the black-box search over grids of integers, and then the weights alone.
 
 Fitting the grid before the coefficients, as one might, ends at plans that amplify errors more (gain 3.1 instead of 1.6 on the
 digits mixture at 8 calls), and that send more starts to another mode.
@@ -33,15 +34,18 @@ from urn.tuning.least_squares import Settings
 from urn.tuning.objectives import ToReference
 from urn.tuning.refinement import refine
 from urn.tuning.search import Search, open_study
-from urn.tuning.sensitivity import tangents_of
+from urn.tuning.sensitivity import count_of, tangents_of
 from urn.tuning.task import NotDifferentiableError, Task, TuningError, check_differentiable
 from urn.tuning.times import gaps_of, numbers_of, times_of
 from urn.tuning.tuners import tuner
 from urn.tuning.tuners.coefficients import fit_coefficients, starting
 from urn.tuning.tuners.grid import compilable, fit_grid, free_of, jumps
+from urn.tuning.tuners.iia import PARTS, named_plans, try_fitted
 
 ROUNDS = 5  # iterations of the coefficients that a limit on evaluations should allow
 WORK = 100_000  # tangents of an iteration, so that plans of many calls take more of them
+NUMBERS = 1 << 27  # in a Jacobian, so that large samples fit in memory
+CALIBRATION = 32  # starts of IIA's fit
 REFINED = 1024  # starts of a descent on the objective itself
 WIDTH = 0.5  # of the black-box search, in the logarithm of a step's share
 
@@ -52,24 +56,31 @@ def auto(
     plans: int = 2,
     iterations: int = 30,
     black_box: int = 60,
-    robust: float = 50.0,
-    part: int = 256,
+    robust: float = 100.0,
+    part: int = 1024,
     rounds: int = 8,
+    stepwise: int = 2,
 ) -> None:
     """All weights and times by least squares where the objective is a reference; else a black-box search over times too.
 
-    `plans`: from how many of the best untuned ones; `iterations`: of each fit, at most; `black_box`: trials of that search;
-    `robust`, `part`: see `urn.tuning.least_squares.Settings`; `rounds`: of the descent on a function of the samples.
+    `plans`: from how many of the best so far; `iterations`: of each fit, at most; `black_box`: trials of that search; `robust`,
+    `part`: see `urn.tuning.least_squares.Settings`; `rounds`: of the descent on a function of the samples; `stepwise`: on how
+    many grids IIA is fitted first.
     """
+    check_settings(0, stepwise=stepwise)
     check_settings(plans=plans, iterations=iterations, black_box=black_box, part=part, rounds=rounds)
     number("robust", robust, 0, ends=False)
     task = search.task
     if task.model.integer_times:
+        if task.objective.paired:
+            _stepwise(search, stepwise)
         _black_box(search, black_box)
+        if task.objective.paired:
+            _coefficients(search, plans, iterations, robust, part)
     elif task.objective.paired:
-        _least_squares(search, plans, iterations, robust, part)
+        _least_squares(search, plans, iterations, robust, part, stepwise)
     else:
-        inner = _on_reference(search, plans, iterations, robust, part)
+        inner = _on_reference(search, plans, iterations, robust, part, stepwise)
         for one in sorted((one for one in inner.tried if not one.pruned), key=lambda one: one.value)[:6]:
             if search.is_over:
                 return
@@ -79,38 +90,60 @@ def auto(
         _black_box(search, black_box)
 
 
-def _least_squares(search: Search, plans: int, iterations: int, robust: float, part: int) -> None:
-    try:
-        check_differentiable(search.task.model, search.task.train)
-        rows, part = _affordable(search, part)
-        settings = Settings(iterations=iterations, part=part, robust=robust)
-        for label, plan in starting(search, plans):
-            if search.is_over:
-                return
-            fit_coefficients(search, plan, label, settings, rows=rows)
-    except NotDifferentiableError:
+def _least_squares(search: Search, plans: int, iterations: int, robust: float, part: int, stepwise: int) -> None:
+    _stepwise(search, stepwise)
+    if not _coefficients(search, plans, iterations, robust, part):
         for label, plan in compilable(search, plans):
             if search.is_over:
                 return
             fit_grid(search, plan, label, Settings(iterations=iterations, part=min(128, part), ridge=1e-6))
 
 
-def _affordable(search: Search, most: int) -> tuple[int | None, int]:
+def _coefficients(search: Search, plans: int, iterations: int, robust: float, part: int) -> bool:
+    """All weights of the best plans so far, and their times where these can move; False where no gradient passes."""
+    times = not search.task.model.integer_times
+    try:
+        check_differentiable(search.task.model, search.task.train)
+        rows, part = _affordable(search, part, times)
+        settings = Settings(iterations=iterations, part=part, robust=robust)
+        for label, plan in starting(search, plans):
+            if search.is_over:
+                break
+            fit_coefficients(search, plan, label, settings, times=times, rows=rows)
+    except NotDifferentiableError:
+        return False
+    return True
+
+
+def _stepwise(search: Search, count: int) -> None:
+    """IIA's weights for DDIM towards the fine trajectory, on so many of the grids on which untuned plans do best."""
+    task = search.task
+    starts = task.train.first(min(CALIBRATION, len(task.train)))
+    cost = task.calls * (len(starts) * (1 + 3 * PARTS) + len(task.train))
+    for label, name, plan in named_plans(search, ("iia_ddim",))[:count]:
+        if search.is_over or not search.affords(2 * cost):  # the coefficients want as much
+            return
+        try_fitted(search, label, name, plan, starts, "trajectory")
+
+
+def _affordable(search: Search, most: int, times: bool) -> tuple[int | None, int]:
     """How many of the last sums to free, and how many starts to differentiate, so that `ROUNDS` iterations are affordable."""
     task = search.task
     calls, total = task.calls, len(task.train)
+    held = NUMBERS // (count_of(calls, times) * task.train.normals[0].numel())
+    most = min(most, total, max(32, held))
     if search.evaluations is None:
-        return None, min(most, total, max(32, WORK // tangents_of(calls, True)))
+        return None, min(most, max(32, WORK // tangents_of(calls, times)))
     left = search.evaluations - task.evaluations
     for rows in range(calls, 0, -1):
-        tangents = tangents_of(calls, True, calls - rows)
+        tangents = tangents_of(calls, times, calls - rows)
         part = int(left / ROUNDS - calls * total) // (2 * calls + tangents)
         if part >= min(16, total):
-            return rows, min(part, most, total)
+            return rows, min(part, most)
     return 1, min(16, total)
 
 
-def _on_reference(search: Search, plans: int, iterations: int, robust: float, part: int) -> Search:
+def _on_reference(search: Search, plans: int, iterations: int, robust: float, part: int, stepwise: int) -> Search:
     """The same search with the reference for its objective; what it costs is counted in the outer one."""
     outer = search.task
     task = Task(outer.model, outer.calls, ToReference(), outer.train, outer.held_out, outer.batch)
@@ -125,7 +158,7 @@ def _on_reference(search: Search, plans: int, iterations: int, robust: float, pa
             inner.try_plan(one.plan, one.label, untuned=True)
     try:
         if not inner.is_over:
-            _least_squares(inner, plans, iterations, robust, part)
+            _least_squares(inner, plans, iterations, robust, part, stepwise)
     finally:
         outer.evaluations += task.evaluations
     return inner

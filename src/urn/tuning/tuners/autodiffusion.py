@@ -55,8 +55,7 @@ def autodiffusion(
         most: plans measured in each stage.
     """
     check_settings(population=population, most=most)
-    if isinstance(extra, bool) or not isinstance(extra, int) or extra < 0:
-        raise ValueError(f"extra={extra!r} must be an integer of at least 0")
+    check_settings(0, extra=extra)
     chosen = method or _best_method(search)
     if chosen not in HOMOGENEOUS:
         raise ValueError(f"method={chosen!r} must be one of {', '.join(HOMOGENEOUS)}")

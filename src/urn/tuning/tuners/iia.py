@@ -31,7 +31,8 @@ from urn.arithmetic import weighted_sum
 from urn.grids import find_grid
 from urn.method import at_least_one, one_of
 from urn.plan import Combine, Evaluate, Plan, Row
-from urn.tuning.search import Search
+from urn.tuning.arguments import check_settings
+from urn.tuning.search import Search, Tried
 from urn.tuning.task import Starts, Task
 from urn.tuning.trajectories import fine_states, followed, grid_of, remade_plan, starting_states
 from urn.tuning.tuners import tuner
@@ -43,6 +44,7 @@ SOURCE = (
 )
 VARIANTS = ("iia_ddim", "iia_heun", "iia_dpmpp")
 TOWARDS = ("trajectory", "flow")
+PARTS = 4  # of the fine solver in a step
 ROUNDING = 1e-10  # of the largest direction, or eigenvalue: what is smaller is left out
 ODD = (
     1.1,
@@ -83,16 +85,36 @@ def iia(
     for name in towards:
         one_of("towards", name, TOWARDS)
     at_least_one("regressors", regressors, len(ODD))
-    at_least_one("calibration", calibration)
-    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 0:
-        raise ValueError(f"rows={rows!r} must be an integer of at least 0")
+    check_settings(calibration=calibration)
+    check_settings(0, rows=rows)
     for name in grids or ():
         find_grid(name)
     task = search.task
     starts = task.train.first(min(calibration, len(task.train)))
-    known = sorted((one for one in search.tried if one.untuned and not one.plan.stochastic), key=lambda one: one.value)
-    on_grid = {one.plan.times: one.value for one in reversed(known)}
-    plans = []
+    known = _known(search)
+    plans = named_plans(search, variants, grids)
+    for way in towards:
+        for label, name, plan in plans:
+            if search.is_over:
+                return
+            try_fitted(search, label, name, plan, starts, way, regressors)
+        for one in known[:rows]:
+            if search.is_over:
+                return
+            found, _ = fitted_rows(task, one.plan, starts, way)
+            search.try_plan(found, f"{one.label}, rows fitted to the {way}")
+
+
+def named_plans(
+    search: Search, variants: Sequence[str] = VARIANTS, grids: Sequence[str] | None = None
+) -> list[tuple[str, str, Plan]]:
+    """(label, variant, plan with its published coefficients), those first on whose grids untuned plans do well.
+
+    Raises:
+        ValueError: one of the given grids is not for this process or budget.
+    """
+    task, plans = search.task, []
+    on_grid = {one.plan.times: one.value for one in reversed(_known(search))}
     for grid, name in product(grids or (WHOLE if task.model.integer_times else GRIDS), variants):
         try:
             plan = plan_within(task.model.process, name, task.calls, grid)
@@ -101,22 +123,27 @@ def iia(
                 raise
             continue
         plans.append((on_grid.get(plan.times, float("inf")), f"{name}, {grid}", name, plan))
-    plans.sort(key=lambda one: one[0])  # the grids on which untuned plans do well come first
-    for way in towards:
-        for _, label, name, plan in plans:
-            if search.is_over:
-                return
-            fit = fitted_coefficients(task, plan, name, starts, regressors, way)
-            search.try_plan(remade_plan(plan, name, coefficients=fit.numbers), f"{label}, fitted to the {way}")
-        for one in known[:rows]:
-            if search.is_over:
-                return
-            found, _ = fitted_rows(task, one.plan, starts, way)
-            search.try_plan(found, f"{one.label}, rows fitted to the {way}")
+    plans.sort(key=lambda one: one[0])
+    return [one[1:] for one in plans]
+
+
+def try_fitted(
+    search: Search, label: str, name: str, plan: Plan, starts: Starts, towards: str, regressors: int = 3
+) -> None:
+    """Fit a named variant's coefficients and try the plan; a resumed search has it already."""
+    label = f"{label}, fitted to the {towards}"
+    if all(one.label != label for one in search.tried):
+        fit = fitted_coefficients(search.task, plan, name, starts, regressors, towards)
+        search.try_plan(remade_plan(plan, name, coefficients=fit.numbers), label)
+
+
+def _known(search: Search) -> list[Tried]:
+    """The deterministic untuned plans, the best first."""
+    return sorted((one for one in search.tried if one.untuned and not one.plan.stochastic), key=lambda one: one.value)
 
 
 def fitted_rows(
-    task: Task, plan: Plan, starts: Starts, towards: str = "flow", parts: int = 4, weights: float = ROUNDING
+    task: Task, plan: Plan, starts: Starts, towards: str = "flow", parts: int = PARTS, weights: float = ROUNDING
 ) -> tuple[Plan, Fit]:
     """The plan with the weights of predictions fitted in every row that makes a state at a point of the grid.
 
@@ -168,7 +195,7 @@ def fitted_rows(
 
 
 def fitted_coefficients(
-    task: Task, plan: Plan, method: str, starts: Starts, regressors: int = 3, towards: str = "flow", parts: int = 4
+    task: Task, plan: Plan, method: str, starts: Starts, regressors: int = 3, towards: str = "flow", parts: int = PARTS
 ) -> Fit:
     """The coefficients of a named variant, one row for each step.
 

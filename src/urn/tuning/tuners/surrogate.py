@@ -17,7 +17,7 @@ from urn.tuning.objectives import ToData, ToReference
 from urn.tuning.search import CHEAP, Search
 from urn.tuning.surrogate import DRAWN, FINE, rank_transfer
 from urn.tuning.surrogate import surrogate as fitted
-from urn.tuning.task import Task, check_differentiable
+from urn.tuning.task import Task, check_differentiable, check_times_move
 from urn.tuning.tuners import find_tuner, tuner
 from urn.tuning.untuned import untuned_plans
 
@@ -67,6 +67,7 @@ def surrogate(
     goal = replace(task.objective, kept=None) if isinstance(task.objective, ToReference) else task.objective
     on_mixture = Task(model, task.calls, goal, train, held_out, batch=task.batch)
     if chosen.gradients:
+        check_times_move(model)
         check_differentiable(model, on_mixture.train)
     spread = [plan for _, plan in untuned_plans(model.process, task.calls, whole=model.integer_times)][::EVERY]
     if len(spread) > 2 and search.affords(len(spread) * CHEAP * task.calls):
