@@ -45,7 +45,7 @@ from urn.tuning.tuners.iia import PARTS, named_plans, try_fitted
 ROUNDS = 5  # iterations of the coefficients that a limit on evaluations should allow
 WORK = 100_000  # tangents of an iteration, so that plans of many calls take more of them
 NUMBERS = 1 << 27  # in a Jacobian, so that large samples fit in memory
-CALIBRATION = 32  # starts of IIA's fit
+FEW, SHARE = 32, 16  # starts of IIA's fit: at least FEW, and one in SHARE
 REFINED = 1024  # starts of a descent on the objective itself
 WIDTH = 0.5  # of the black-box search, in the logarithm of a step's share
 
@@ -118,7 +118,7 @@ def _coefficients(search: Search, plans: int, iterations: int, robust: float, pa
 def _stepwise(search: Search, count: int) -> None:
     """IIA's weights for DDIM towards the fine trajectory, on so many of the grids on which untuned plans do best."""
     task = search.task
-    starts = task.train.first(min(CALIBRATION, len(task.train)))
+    starts = task.train.first(min(len(task.train), max(FEW, len(task.train) // SHARE)))
     cost = task.calls * (len(starts) * (1 + 3 * PARTS) + len(task.train))
     for label, name, plan in named_plans(search, ("iia_ddim",))[:count]:
         if search.is_over or not search.affords(2 * cost):  # the coefficients want as much
