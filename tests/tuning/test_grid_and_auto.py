@@ -98,7 +98,7 @@ def test_the_differences_are_the_derivative() -> None:
 
 def test_auto_fits_iia_and_then_the_coefficients_of_the_best_so_far() -> None:
     """On the two grids on which the best untuned plans are; without it, from these plans."""
-    _, record = tuned(MIXTURE.model(PROCESS, "v"), 4, iterations=8, plans=2)
+    _, record = tuned(MIXTURE.model(PROCESS, "v"), 4, iterations=8, plans=2, most_gain=math.inf)
     untuned = sorted((value, label) for label, _, value, *_ in record.tried if ":" not in label and "fit" not in label)
     stepwise = [
         label for label, *_ in record.tried if label.startswith("iia_ddim") and "fitted to the trajectory" in label
@@ -177,6 +177,18 @@ def test_auto_for_whole_times_without_gradients() -> None:
     assert record.gain >= 1
 
 
+def test_coefficients_do_not_begin_where_errors_are_multiplied() -> None:
+    """One of IIA's two plans does, which are the best here; with a bound below all gains, all are begun at again."""
+    begun = {}
+    for bound in (math.inf, 4.0, 0.1):
+        _, record = tuned(MIXTURE.model(PROCESS, "v"), 4, iterations=1, plans=2, most_gain=bound)
+        labels = [label for label, *_ in record.tried if label.startswith("coefficients") and "iteration 0" in label]
+        begun[bound] = {label: float(label.rsplit(" ", 1)[1]) for label in labels}
+    assert begun[math.inf] == begun[0.1]
+    assert max(begun[math.inf].values()) > 4.0 >= max(begun[4.0].values())
+    assert len(begun[4.0]) == 2
+
+
 def test_a_jacobian_of_large_samples_is_of_fewer_starts() -> None:
     """64 starts of 5 calls fit in memory; at a million coordinates 32 are taken, however few would fit."""
     search = search_of(MIXTURE.model(PROCESS, "v"), 5)
@@ -204,6 +216,7 @@ def test_auto_for_data_starts_from_the_reference_and_judges_by_the_data() -> Non
         ("auto", {"black_box": 0}, "black_box=0 must be"),
         ("auto", {"plans": True}, "plans=True must be"),
         ("auto", {"stepwise": -1}, "stepwise=-1 must be"),
+        ("auto", {"most_gain": 0}, "most_gain=0 must be positive"),
         ("auto", {"robust": 0}, "robust=0 must be positive"),
     ],
 )

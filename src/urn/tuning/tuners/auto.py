@@ -1,8 +1,9 @@
 """The default: free coefficients and times, by what the model and the objective allow.
 
 1. The weights of each step against a fine trajectory, by IIA on the grids on which untuned plans do best (`iia`), and then all
-   weights and times of the best plans so far, by Levenberg-Marquardt on the reference (`coefficients`). With few evaluations,
-   the weights of the last sums alone, for whose derivatives few calls are differentiated.
+   weights and times of the best plans so far, by Levenberg-Marquardt on the reference (`coefficients`), but for those that
+   multiply a network's errors by more than `most_gain`. With few evaluations, the weights of the last sums alone, for whose
+   derivatives few calls are differentiated.
 2. Where no gradient passes through the model: times alone, by differences (`grid`).
 3. Where the objective is not a distance to a reference: 1 or 2 on a reference of their own, whose plans are then measured by
    the objective, and a black-box search over the times of the best of all. Between the two, for a differentiable function of
@@ -38,7 +39,7 @@ from urn.tuning.sensitivity import count_of, tangents_of
 from urn.tuning.task import NotDifferentiableError, Task, TuningError, check_differentiable
 from urn.tuning.times import gaps_of, numbers_of, times_of
 from urn.tuning.tuners import tuner
-from urn.tuning.tuners.coefficients import fit_coefficients, starting
+from urn.tuning.tuners.coefficients import fit_coefficients, gain, starting
 from urn.tuning.tuners.grid import compilable, fit_grid, free_of, jumps
 from urn.tuning.tuners.iia import PARTS, named_plans, try_fitted
 
@@ -46,6 +47,7 @@ ROUNDS = 5  # iterations of the coefficients that a limit on evaluations should 
 WORK = 100_000  # tangents of an iteration, so that plans of many calls take more of them
 NUMBERS = 1 << 27  # in a Jacobian, so that large samples fit in memory
 FEW, SHARE = 32, 16  # starts of IIA's fit: at least FEW, and one in SHARE
+SPARE = 4  # plans beside those that are begun at, should some of these multiply errors
 REFINED = 1024  # starts of a descent on the objective itself
 WIDTH = 0.5  # of the black-box search, in the logarithm of a step's share
 
@@ -60,27 +62,31 @@ def auto(
     part: int = 1024,
     rounds: int = 8,
     stepwise: int = 2,
+    most_gain: float = 4.0,
 ) -> None:
     """All weights and times by least squares where the objective is a reference; else a black-box search over times too.
 
     `plans`: from how many of the best so far; `iterations`: of each fit, at most; `black_box`: trials of that search; `robust`,
     `part`: see `urn.tuning.least_squares.Settings`; `rounds`: of the descent on a function of the samples; `stepwise`: on how
-    many grids IIA is fitted first.
+    many grids IIA is fitted first; `most_gain`: of a plan whose weights are fitted, where there is another
+    (`urn.tuning.tuners.coefficients` says what a gain is).
     """
     check_settings(0, stepwise=stepwise)
     check_settings(plans=plans, iterations=iterations, black_box=black_box, part=part, rounds=rounds)
     number("robust", robust, 0, ends=False)
+    if most_gain != math.inf:
+        number("most_gain", most_gain, 0, ends=False)
     task = search.task
     if task.model.integer_times:
         if task.objective.paired:
             _stepwise(search, stepwise)
         _black_box(search, black_box)
         if task.objective.paired:
-            _coefficients(search, plans, iterations, robust, part)
+            _coefficients(search, plans, iterations, robust, part, most_gain)
     elif task.objective.paired:
-        _least_squares(search, plans, iterations, robust, part, stepwise)
+        _least_squares(search, plans, iterations, robust, part, stepwise, most_gain)
     else:
-        inner = _on_reference(search, plans, iterations, robust, part, stepwise)
+        inner = _on_reference(search, plans, iterations, robust, part, stepwise, most_gain)
         for one in sorted((one for one in inner.tried if not one.pruned), key=lambda one: one.value)[:6]:
             if search.is_over:
                 return
@@ -90,23 +96,27 @@ def auto(
         _black_box(search, black_box)
 
 
-def _least_squares(search: Search, plans: int, iterations: int, robust: float, part: int, stepwise: int) -> None:
+def _least_squares(
+    search: Search, plans: int, iterations: int, robust: float, part: int, stepwise: int, most_gain: float
+) -> None:
     _stepwise(search, stepwise)
-    if not _coefficients(search, plans, iterations, robust, part):
+    if not _coefficients(search, plans, iterations, robust, part, most_gain):
         for label, plan in compilable(search, plans):
             if search.is_over:
                 return
             fit_grid(search, plan, label, Settings(iterations=iterations, part=min(128, part), ridge=1e-6))
 
 
-def _coefficients(search: Search, plans: int, iterations: int, robust: float, part: int) -> bool:
+def _coefficients(search: Search, plans: int, iterations: int, robust: float, part: int, most_gain: float) -> bool:
     """All weights of the best plans so far, and their times where these can move; False where no gradient passes."""
     times = not search.task.model.integer_times
     try:
         check_differentiable(search.task.model, search.task.train)
         rows, part = _affordable(search, part, times)
         settings = Settings(iterations=iterations, part=part, robust=robust)
-        for label, plan in starting(search, plans):
+        known = starting(search, plans + SPARE)
+        calm = [(label, plan) for label, plan in known if gain(plan) <= most_gain]
+        for label, plan in (calm or known)[:plans]:
             if search.is_over:
                 break
             fit_coefficients(search, plan, label, settings, times=times, rows=rows)
@@ -143,7 +153,9 @@ def _affordable(search: Search, most: int, times: bool) -> tuple[int | None, int
     return 1, min(16, total)
 
 
-def _on_reference(search: Search, plans: int, iterations: int, robust: float, part: int, stepwise: int) -> Search:
+def _on_reference(
+    search: Search, plans: int, iterations: int, robust: float, part: int, stepwise: int, most_gain: float
+) -> Search:
     """The same search with the reference for its objective; what it costs is counted in the outer one."""
     outer = search.task
     task = Task(outer.model, outer.calls, ToReference(), outer.train, outer.held_out, outer.batch)
@@ -158,7 +170,7 @@ def _on_reference(search: Search, plans: int, iterations: int, robust: float, pa
             inner.try_plan(one.plan, one.label, untuned=True)
     try:
         if not inner.is_over:
-            _least_squares(inner, plans, iterations, robust, part, stepwise)
+            _least_squares(inner, plans, iterations, robust, part, stepwise, most_gain)
     finally:
         outer.evaluations += task.evaluations
     return inner
