@@ -130,6 +130,16 @@ def test_auto_leaves_iia_out_where_it_would_take_most_of_the_evaluations() -> No
         assert search.task.evaluations <= before + count * one  # a grid that ends with a jump has a step less
 
 
+def test_a_search_that_goes_on_does_not_fit_iia_again() -> None:
+    search = search_of(MIXTURE.model(PROCESS, "v"), 4)
+    _stepwise(search, 1)
+    spent = search.task.evaluations
+    _stepwise(search, 1)
+    assert (search.task.evaluations, len(search.tried)) == (spent, 1)
+    _stepwise(search, 2)
+    assert search.task.evaluations > spent
+
+
 def test_auto_of_a_model_without_gradients_fits_grids_alone() -> None:
     exact = MIXTURE.model(PROCESS, "v")
 
@@ -163,6 +173,8 @@ def test_auto_for_whole_times_shows_whole_times() -> None:
     assert record.tuned.held_out.median < record.untuned.held_out.median / 2  # type: ignore[operator]
     with pytest.raises(TuningError, match="integer_times=True"):
         tuned(model, 5, tuner="grid")
+    with pytest.raises(TuningError, match="integer_times=True"):
+        tuned(model, 5, tuner="surrogate", inner="coefficients", samples=32, components=2)
 
 
 def test_auto_for_whole_times_without_gradients() -> None:
